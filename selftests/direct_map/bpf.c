@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * A BPF program is made read-only where it lies in vmalloc space, and so is
+ * its alias in the direct map.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <linux/bpf.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "kselftest_harness.h"
+#include "dmap.h"
+
+#define PROGRAMS 3000
+
+static int load_program(void)
+{
+	static const struct bpf_insn insns[] = {
+		{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_0 },
+		{ .code = BPF_JMP | BPF_EXIT },
+	};
+	union bpf_attr attr = {
+		.prog_type = BPF_PROG_TYPE_SOCKET_FILTER,
+		.insns = (unsigned long)insns,
+		.insn_cnt = sizeof(insns) / sizeof(insns[0]),
+		.license = (unsigned long)"GPL",
+	};
+
+	return syscall(__NR_bpf, BPF_PROG_LOAD, &attr, sizeof(attr));
+}
+
+FIXTURE(bpf)
+{
+	struct dmap before;
+	struct dmap after;
+	int fds[PROGRAMS];
+	int nr;
+};
+
+FIXTURE_SETUP(bpf)
+{
+	struct rlimit limit = { PROGRAMS + 64, PROGRAMS + 64 };
+	int fd = load_program();
+
+	if (fd < 0)
+		SKIP(return, "can't load a BPF program: needs root and CONFIG_BPF_SYSCALL");
+	close(fd);
+	ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &limit), 0);
+	/* The first program's pack of 2M stays. */
+	sleep(1);
+	if (restore_available())
+		ASSERT_EQ(restore_run(), 0);
+	ASSERT_EQ(dmap_read(&self->before), 0);
+}
+
+FIXTURE_TEARDOWN(bpf)
+{
+	while (self->nr)
+		close(self->fds[--self->nr]);
+	dmap_free(&self->before);
+	dmap_free(&self->after);
+}
+
+TEST_F(bpf, no_range_smaller_after_3000_programs)
+{
+	int i;
+
+	for (i = 0; i < PROGRAMS; i++) {
+		int fd = load_program();
+
+		ASSERT_GE(fd, 0);
+		close(fd);
+	}
+	/* Programs are freed by RCU and a work of their own. */
+	EXPECT_TRUE(dmap_settles(&self->before, &self->after, 30,
+				 restore_available()));
+}
+
+TEST_F(bpf, no_range_smaller_after_3000_programs_at_once)
+{
+	for (self->nr = 0; self->nr < PROGRAMS; self->nr++) {
+		self->fds[self->nr] = load_program();
+		ASSERT_GE(self->fds[self->nr], 0);
+	}
+	if (restore_available())
+		ASSERT_EQ(restore_run(), 0);
+	while (self->nr)
+		close(self->fds[--self->nr]);
+
+	EXPECT_TRUE(dmap_settles(&self->before, &self->after, 30,
+				 restore_available()));
+}
+
+TEST_HARNESS_MAIN

@@ -1,0 +1,272 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* The files under /sys/kernel/mm/direct_map_restore/ and their counters. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/types.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "kselftest_harness.h"
+#include "dmap.h"
+
+#define SIZE (16UL * 1024 * 1024)
+
+FIXTURE(controls)
+{
+	struct dmap before;
+	struct dmap after;
+	char delay_ms[32];
+};
+
+FIXTURE_SETUP(controls)
+{
+	if (!restore_available())
+		SKIP(return, "no " RESTORE_DIR ": needs CONFIG_DIRECT_MAP_RESTORE");
+	if (geteuid())
+		SKIP(return, "needs root");
+
+	ASSERT_EQ(read_file(RESTORE_DIR "delay_ms", self->delay_ms,
+			    sizeof(self->delay_ms)), 0);
+	ASSERT_EQ(write_file(RESTORE_DIR "enabled", "1"), 0);
+	ASSERT_EQ(restore_run(), 0);
+	ASSERT_EQ(dmap_read(&self->before), 0);
+}
+
+FIXTURE_TEARDOWN(controls)
+{
+	write_file(RESTORE_DIR "delay_ms", self->delay_ms);
+	write_file(RESTORE_DIR "enabled", "1");
+	dmap_free(&self->before);
+	dmap_free(&self->after);
+}
+
+static void fragment(void)
+{
+	void *secret = secret_alloc(SIZE);
+
+	if (secret)
+		secret_free(secret, SIZE);
+}
+
+TEST_F(controls, disabled_restores_nothing)
+{
+	long restored_2m = vmstat("direct_map_restore_2m");
+	long restored_1g = vmstat("direct_map_restore_1g");
+
+	ASSERT_EQ(write_file(RESTORE_DIR "delay_ms", "1"), 0);
+	ASSERT_EQ(write_file(RESTORE_DIR "enabled", "0"), 0);
+	fragment();
+	EXPECT_EQ(restore_run(), 0);
+	sleep(2);
+
+	EXPECT_EQ(vmstat("direct_map_restore_2m"), restored_2m);
+	EXPECT_EQ(vmstat("direct_map_restore_1g"), restored_1g);
+	ASSERT_EQ(dmap_read(&self->after), 0);
+	EXPECT_GT(self->after.kb[DMAP_4K], self->before.kb[DMAP_4K]);
+}
+
+TEST_F(controls, enabled_again_makes_up_for_it)
+{
+	ASSERT_EQ(write_file(RESTORE_DIR "enabled", "0"), 0);
+	fragment();
+	ASSERT_EQ(write_file(RESTORE_DIR "enabled", "1"), 0);
+
+	EXPECT_TRUE(dmap_settles(&self->before, &self->after, 30, false));
+}
+
+TEST_F(controls, run_returns_after_the_pass)
+{
+	long passes, restored, scanned;
+
+	/* The worker must not be faster. */
+	ASSERT_EQ(write_file(RESTORE_DIR "delay_ms", "3600000"), 0);
+	fragment();
+	passes = vmstat("direct_map_restore_passes");
+	scanned = vmstat("direct_map_restore_scanned");
+	restored = vmstat("direct_map_restore_2m");
+	ASSERT_GE(passes, 0);
+
+	ASSERT_EQ(restore_run(), 0);
+	EXPECT_EQ(vmstat("direct_map_restore_passes"), passes + 1);
+	EXPECT_GT(vmstat("direct_map_restore_scanned"), scanned);
+	EXPECT_GT(vmstat("direct_map_restore_2m"), restored);
+	ASSERT_EQ(dmap_read(&self->after), 0);
+	EXPECT_TRUE(dmap_no_smaller(&self->before, &self->after));
+}
+
+TEST_F(controls, nothing_to_do_scans_nothing)
+{
+	long scanned = vmstat("direct_map_restore_scanned");
+
+	ASSERT_EQ(restore_run(), 0);
+	EXPECT_EQ(vmstat("direct_map_restore_scanned"), scanned);
+}
+
+/*
+ * One flush before the large page is installed, one after: stale entries of
+ * the caller's last change, and then references to the freed table, have to be
+ * gone. A pass that restored 2M and 1G pages in one batch each needs four.
+ */
+TEST_F(controls, each_batch_flushes_twice)
+{
+	long flushes, restored_1g = vmstat("direct_map_restore_1g");
+
+	if (vmstat("nr_tlb_remote_flush") < 0)
+		SKIP(return, "needs CONFIG_DEBUG_TLBFLUSH");
+
+	ASSERT_EQ(write_file(RESTORE_DIR "delay_ms", "3600000"), 0);
+	fragment();
+	flushes = vmstat("nr_tlb_remote_flush");
+	ASSERT_EQ(restore_run(), 0);
+	flushes = vmstat("nr_tlb_remote_flush") - flushes;
+
+	EXPECT_GE(flushes, vmstat("direct_map_restore_1g") > restored_1g ? 4 : 2);
+}
+
+TEST_F(controls, collapses_are_counted)
+{
+	long collapses = vmstat("direct_map_level2_collapses");
+	long restored = vmstat("direct_map_restore_2m");
+
+	fragment();
+	ASSERT_EQ(restore_run(), 0);
+	EXPECT_EQ(vmstat("direct_map_level2_collapses") - collapses,
+		  vmstat("direct_map_restore_2m") - restored);
+}
+
+TEST_F(controls, splits_and_restores_balance)
+{
+	long splits = vmstat("direct_map_level2_splits");
+	long restored = vmstat("direct_map_restore_2m");
+	int i;
+
+	for (i = 0; i < 20; i++) {
+		fragment();
+		ASSERT_EQ(restore_run(), 0);
+	}
+	EXPECT_GT(vmstat("direct_map_level2_splits"), splits);
+	EXPECT_EQ(vmstat("direct_map_level2_splits") - splits,
+		  vmstat("direct_map_restore_2m") - restored);
+}
+
+TEST_F(controls, page_tables_are_freed)
+{
+	long tables;
+	int i;
+
+	/* Let the first round allocate what stays. */
+	fragment();
+	ASSERT_EQ(restore_run(), 0);
+	tables = vmstat("nr_page_table_pages");
+
+	for (i = 0; i < 50; i++) {
+		fragment();
+		ASSERT_EQ(restore_run(), 0);
+	}
+	/* A table leaked in every round would make it fifty and more. */
+	EXPECT_LT(vmstat("nr_page_table_pages"), tables + 25);
+}
+
+FIXTURE(bad_value)
+{
+	char before[32];
+};
+
+FIXTURE_VARIANT(bad_value)
+{
+	const char *file;
+	const char *value;
+};
+
+#define BAD_VALUE(name, _file, _value)			\
+	FIXTURE_VARIANT_ADD(bad_value, name) {		\
+		.file = RESTORE_DIR _file,		\
+		.value = _value,			\
+	}
+
+BAD_VALUE(enabled_2, "enabled", "2");
+BAD_VALUE(enabled_negative, "enabled", "-1");
+BAD_VALUE(enabled_word, "enabled", "yes please");
+BAD_VALUE(enabled_blank, "enabled", "\n");
+BAD_VALUE(enabled_trailing, "enabled", "1 1");
+BAD_VALUE(run_0, "run", "0");
+BAD_VALUE(run_2, "run", "2");
+BAD_VALUE(run_word, "run", "now");
+BAD_VALUE(run_blank, "run", "\n");
+BAD_VALUE(delay_0, "delay_ms", "0");
+BAD_VALUE(delay_negative, "delay_ms", "-1");
+BAD_VALUE(delay_too_long, "delay_ms", "3600001");
+BAD_VALUE(delay_overflow, "delay_ms", "4294967296");
+BAD_VALUE(delay_word, "delay_ms", "soon");
+
+FIXTURE_SETUP(bad_value)
+{
+	if (!restore_available())
+		SKIP(return, "no " RESTORE_DIR ": needs CONFIG_DIRECT_MAP_RESTORE");
+	if (geteuid())
+		SKIP(return, "needs root");
+
+	/* run can't be read: both stay empty. */
+	read_file(variant->file, self->before, sizeof(self->before));
+}
+
+FIXTURE_TEARDOWN(bad_value)
+{
+}
+
+TEST_F(bad_value, is_refused_and_changes_nothing)
+{
+	char after[32] = "";
+
+	EXPECT_EQ(write_file(variant->file, variant->value), -EINVAL);
+	read_file(variant->file, after, sizeof(after));
+	EXPECT_STREQ(after, self->before);
+}
+
+FIXTURE(unprivileged)
+{
+};
+
+FIXTURE_VARIANT(unprivileged)
+{
+	const char *file;
+};
+
+FIXTURE_VARIANT_ADD(unprivileged, enabled)
+{
+	.file = RESTORE_DIR "enabled",
+};
+
+FIXTURE_VARIANT_ADD(unprivileged, run)
+{
+	.file = RESTORE_DIR "run",
+};
+
+FIXTURE_VARIANT_ADD(unprivileged, delay_ms)
+{
+	.file = RESTORE_DIR "delay_ms",
+};
+
+FIXTURE_SETUP(unprivileged)
+{
+	if (!restore_available())
+		SKIP(return, "no " RESTORE_DIR ": needs CONFIG_DIRECT_MAP_RESTORE");
+	if (geteuid())
+		SKIP(return, "needs root, to give it up");
+}
+
+FIXTURE_TEARDOWN(unprivileged)
+{
+}
+
+TEST_F(unprivileged, writer_gets_EACCES)
+{
+	ASSERT_EQ(setresgid(65534, 65534, 65534), 0);
+	ASSERT_EQ(setresuid(65534, 65534, 65534), 0);
+	EXPECT_EQ(write_file(variant->file, "1"), -EACCES);
+}
+
+TEST_HARNESS_MAIN

@@ -1,0 +1,326 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "dmap.h"
+
+#define PTDUMP "/sys/kernel/debug/page_tables/kernel"
+
+/* As ptdump names the levels of a leaf. */
+static const char * const level_names[DMAP_LEVELS] = { "pte", "pmd", "pud" };
+
+/*
+ * A line reads "0xSTART-0xEND  SIZE ATTRIBUTES LEVEL"; one of a range that is
+ * not mapped has no attributes.
+ */
+static bool parse_range(const char *line, struct dmap_range *range)
+{
+	char size[32], level[8];
+	const char *attrs;
+	size_t len;
+	int used, i;
+
+	if (sscanf(line, "0x%lx-0x%lx %31s%n", &range->start, &range->end,
+		   size, &used) != 3)
+		return false;
+
+	attrs = line + used;
+	len = strcspn(attrs, "\n");
+	while (len && attrs[len - 1] == ' ')
+		len--;
+	if (len < 4 || sscanf(attrs + len - 3, "%7s", level) != 1)
+		return false;
+	len -= 3;
+	while (len && attrs[len - 1] == ' ')
+		len--;
+	while (len && *attrs == ' ') {
+		attrs++;
+		len--;
+	}
+	if (!len || len >= DMAP_ATTRS + 16)
+		return false;
+
+	for (i = 0; i < DMAP_LEVELS; i++) {
+		if (!strcmp(level, level_names[i]))
+			break;
+	}
+	if (i == DMAP_LEVELS)
+		return false;
+	range->level = i;
+
+	/* The bit that says "large" is the level again. */
+	used = 0;
+	for (; len; attrs++, len--) {
+		if (len >= 3 && !strncmp(attrs, "PSE", 3)) {
+			attrs += 2;
+			len -= 2;
+			continue;
+		}
+		if (*attrs == ' ' && used && range->attrs[used - 1] == ' ')
+			continue;
+		if (used < DMAP_ATTRS - 1)
+			range->attrs[used++] = *attrs;
+	}
+	range->attrs[used] = '\0';
+
+	return true;
+}
+
+static int read_walk(struct dmap *map)
+{
+	FILE *file = fopen(PTDUMP, "r");
+	struct dmap_range range;
+	bool inside = false;
+	char line[256];
+	size_t room = 0;
+
+	if (!file)
+		return -errno;
+
+	while (fgets(line, sizeof(line), file)) {
+		if (!strncmp(line, "---[", 4)) {
+			inside = strstr(line, "Low Kernel Mapping");
+			continue;
+		}
+		if (!inside || !parse_range(line, &range))
+			continue;
+		if (map->nr == room) {
+			struct dmap_range *more;
+
+			room = room ? 2 * room : 256;
+			more = realloc(map->ranges, room * sizeof(*more));
+			if (!more) {
+				fclose(file);
+				return -ENOMEM;
+			}
+			map->ranges = more;
+		}
+		map->ranges[map->nr++] = range;
+		map->kb[range.level] += (range.end - range.start) / 1024;
+	}
+	fclose(file);
+
+	return map->nr ? 0 : -ENODATA;
+}
+
+static int read_meminfo(struct dmap *map)
+{
+	static const char * const names[DMAP_LEVELS] = {
+		"DirectMap4k: %lu", "DirectMap2M: %lu", "DirectMap1G: %lu",
+	};
+	FILE *file = fopen("/proc/meminfo", "r");
+	int i, found = 0;
+	char line[256];
+
+	if (!file)
+		return -errno;
+
+	while (fgets(line, sizeof(line), file)) {
+		for (i = 0; i < DMAP_LEVELS; i++)
+			found += sscanf(line, names[i], &map->kb[i]) == 1;
+	}
+	fclose(file);
+
+	return found ? 0 : -ENODATA;
+}
+
+/* Returns 0, or -errno with nothing to free. */
+int dmap_read(struct dmap *map)
+{
+	int err;
+
+	memset(map, 0, sizeof(*map));
+	err = read_walk(map);
+	if (!err)
+		return 0;
+
+	dmap_free(map);
+	return read_meminfo(map);
+}
+
+void dmap_free(struct dmap *map)
+{
+	free(map->ranges);
+	memset(map, 0, sizeof(*map));
+}
+
+/* Ranges of both maps that overlap, in order of address. */
+static bool each_overlap(const struct dmap *before, const struct dmap *after,
+			 bool (*agree)(const struct dmap_range *,
+				       const struct dmap_range *))
+{
+	size_t i = 0, j = 0;
+	unsigned long pos;
+
+	for (i = 0; i < before->nr; i++) {
+		const struct dmap_range *old = &before->ranges[i];
+
+		for (pos = old->start; pos < old->end; pos = after->ranges[j].end) {
+			while (j < after->nr && after->ranges[j].end <= pos)
+				j++;
+			if (j == after->nr || after->ranges[j].start > pos) {
+				printf("# %#lx was mapped and is not\n", pos);
+				return false;
+			}
+			if (!agree(old, &after->ranges[j])) {
+				printf("# %#lx was %s %s, is %s %s\n", pos,
+				       level_names[old->level], old->attrs,
+				       level_names[after->ranges[j].level],
+				       after->ranges[j].attrs);
+				return false;
+			}
+		}
+	}
+
+	return true;
+}
+
+static bool not_smaller(const struct dmap_range *old,
+			const struct dmap_range *new)
+{
+	return new->level >= old->level;
+}
+
+static bool same_attrs(const struct dmap_range *old,
+		       const struct dmap_range *new)
+{
+	return !strcmp(old->attrs, new->attrs);
+}
+
+bool dmap_no_smaller(const struct dmap *before, const struct dmap *after)
+{
+	if (before->nr && after->nr)
+		return each_overlap(before, after, not_smaller);
+
+	return after->kb[DMAP_4K] <= before->kb[DMAP_4K] &&
+	       after->kb[DMAP_1G] >= before->kb[DMAP_1G];
+}
+
+bool dmap_same_attrs(const struct dmap *before, const struct dmap *after)
+{
+	return each_overlap(before, after, same_attrs);
+}
+
+long vmstat(const char *name)
+{
+	FILE *file = fopen("/proc/vmstat", "r");
+	char key[64];
+	long value, ret = -1;
+
+	if (!file)
+		return -1;
+
+	while (fscanf(file, "%63s %ld", key, &value) == 2) {
+		if (!strcmp(key, name)) {
+			ret = value;
+			break;
+		}
+	}
+	fclose(file);
+
+	return ret;
+}
+
+int write_file(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY), err = 0;
+
+	if (fd < 0)
+		return -errno;
+	if (write(fd, text, strlen(text)) < 0)
+		err = -errno;
+	close(fd);
+
+	return err;
+}
+
+int read_file(const char *path, char *text, size_t size)
+{
+	int fd = open(path, O_RDONLY);
+	ssize_t len;
+
+	if (fd < 0)
+		return -errno;
+	len = read(fd, text, size - 1);
+	close(fd);
+	if (len < 0)
+		return -errno;
+	text[len] = '\0';
+
+	return 0;
+}
+
+bool restore_available(void)
+{
+	return !access(RESTORE_DIR "run", F_OK);
+}
+
+int restore_run(void)
+{
+	return write_file(RESTORE_DIR "run", "1");
+}
+
+bool dmap_settles(const struct dmap *before, struct dmap *after,
+		  unsigned int seconds, bool run)
+{
+	unsigned int tries = seconds * 5;
+
+	for (;;) {
+		if (run && restore_run())
+			return false;
+		if (dmap_read(after))
+			return false;
+		if (dmap_no_smaller(before, after))
+			return true;
+		if (!tries--)
+			return false;
+		dmap_free(after);
+		usleep(200000);
+	}
+}
+
+/* Secret memory is charged as locked memory, to root too. */
+static void lift_memlock_limit(void)
+{
+	struct rlimit limit = { RLIM_INFINITY, RLIM_INFINITY };
+
+	setrlimit(RLIMIT_MEMLOCK, &limit);
+}
+
+void *secret_alloc(size_t size)
+{
+	char *secret;
+	size_t i;
+	int fd;
+
+	lift_memlock_limit();
+	fd = syscall(__NR_memfd_secret, 0);
+	if (fd < 0)
+		return NULL;
+	if (ftruncate(fd, size)) {
+		close(fd);
+		return NULL;
+	}
+	secret = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	close(fd);
+	if (secret == MAP_FAILED)
+		return NULL;
+
+	for (i = 0; i < size; i += getpagesize())
+		*(volatile size_t *)(secret + i) = ~i;
+
+	return secret;
+}
+
+void secret_free(void *secret, size_t size)
+{
+	munmap(secret, size);
+}

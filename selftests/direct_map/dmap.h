@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* The direct map as user space can see it, and the knobs of its restore. */
+#ifndef DMAP_H
+#define DMAP_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#define RESTORE_DIR	"/sys/kernel/mm/direct_map_restore/"
+
+enum dmap_level { DMAP_4K, DMAP_2M, DMAP_1G, DMAP_LEVELS };
+
+#define DMAP_ATTRS	32
+
+struct dmap_range {
+	unsigned long start, end;
+	enum dmap_level level;
+	char attrs[DMAP_ATTRS];
+};
+
+/*
+ * How the direct map is mapped. @kb comes from a walk of the page tables
+ * (CONFIG_PTDUMP_DEBUGFS); without one it comes from /proc/meminfo, which is
+ * good for differences only, and @nr is 0.
+ */
+struct dmap {
+	unsigned long kb[DMAP_LEVELS];
+	struct dmap_range *ranges;
+	size_t nr;
+};
+
+int dmap_read(struct dmap *map);
+void dmap_free(struct dmap *map);
+bool dmap_no_smaller(const struct dmap *before, const struct dmap *after);
+bool dmap_same_attrs(const struct dmap *before, const struct dmap *after);
+
+/* Value of a line of /proc/vmstat, -1 if there is none. */
+long vmstat(const char *name);
+
+/* 0, or -errno. */
+int write_file(const char *path, const char *text);
+int read_file(const char *path, char *text, size_t size);
+
+bool restore_available(void);
+int restore_run(void);
+
+/*
+ * Read the direct map until it is mapped no smaller than @before or @seconds
+ * are over; with @run, ask for a pass before each look.
+ */
+bool dmap_settles(const struct dmap *before, struct dmap *after,
+		  unsigned int seconds, bool run);
+
+/* Fault in secret memory: its pages leave the direct map. NULL on error. */
+void *secret_alloc(size_t size);
+void secret_free(void *secret, size_t size);
+
+#endif

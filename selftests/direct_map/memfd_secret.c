@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * memfd_secret takes its pages out of the direct map and so splits large
+ * pages. Freed, the pages come back: does their mapping?
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "kselftest_harness.h"
+#include "dmap.h"
+
+#define MB (1024UL * 1024)
+
+FIXTURE(memfd_secret)
+{
+	struct dmap before;
+	struct dmap after;
+	void *secret;
+	size_t size;
+};
+
+FIXTURE_VARIANT(memfd_secret)
+{
+	size_t size;
+};
+
+FIXTURE_VARIANT_ADD(memfd_secret, 16M)
+{
+	.size = 16 * MB,
+};
+
+FIXTURE_VARIANT_ADD(memfd_secret, 256M)
+{
+	.size = 256 * MB,
+};
+
+FIXTURE_SETUP(memfd_secret)
+{
+	int fd = syscall(__NR_memfd_secret, 0);
+
+	if (fd < 0)
+		SKIP(return, "no memfd_secret: needs CONFIG_SECRETMEM and secretmem.enable=1");
+	close(fd);
+
+	if (restore_available())
+		ASSERT_EQ(restore_run(), 0);
+	ASSERT_EQ(dmap_read(&self->before), 0);
+
+	self->size = variant->size;
+	self->secret = secret_alloc(self->size);
+	ASSERT_NE(self->secret, NULL);
+}
+
+FIXTURE_TEARDOWN(memfd_secret)
+{
+	if (self->secret)
+		secret_free(self->secret, self->size);
+	dmap_free(&self->before);
+	dmap_free(&self->after);
+}
+
+static void give_back(FIXTURE_DATA(memfd_secret) *self)
+{
+	secret_free(self->secret, self->size);
+	self->secret = NULL;
+}
+
+/*
+ * Without something to ask for a pass, time has to do. A kernel that restores
+ * by itself does so within seconds.
+ */
+static bool comes_back(FIXTURE_DATA(memfd_secret) *self)
+{
+	if (!restore_available())
+		return dmap_settles(&self->before, &self->after, 5, false);
+
+	return !restore_run() && !dmap_read(&self->after) &&
+	       dmap_no_smaller(&self->before, &self->after);
+}
+
+TEST_F(memfd_secret, splits_large_pages)
+{
+	ASSERT_EQ(dmap_read(&self->after), 0);
+	EXPECT_GT(self->after.kb[DMAP_4K], self->before.kb[DMAP_4K]);
+}
+
+TEST_F(memfd_secret, no_range_smaller_after_one_run)
+{
+	give_back(self);
+	EXPECT_TRUE(comes_back(self));
+}
+
+TEST_F(memfd_secret, 1G_comes_back)
+{
+	if (!self->before.kb[DMAP_1G])
+		SKIP(return, "no 1G pages in the direct map of this machine");
+
+	give_back(self);
+	comes_back(self);
+	EXPECT_GE(self->after.kb[DMAP_1G], self->before.kb[DMAP_1G]);
+}
+
+TEST_F(memfd_secret, attributes_as_before)
+{
+	if (!self->before.nr)
+		SKIP(return, "needs CONFIG_PTDUMP_DEBUGFS and debugfs mounted");
+
+	give_back(self);
+	comes_back(self);
+	EXPECT_TRUE(dmap_same_attrs(&self->before, &self->after));
+}
+
+TEST_F(memfd_secret, comes_back_unasked)
+{
+	give_back(self);
+	EXPECT_TRUE(dmap_settles(&self->before, &self->after, 30, false));
+}
+
+TEST_F(memfd_secret, pages_in_use_stay_out)
+{
+	unsigned long kb = self->size / 1024;
+	unsigned long sum_before = 0, sum_now = 0;
+	int i;
+
+	if (!self->before.nr)
+		SKIP(return, "needs CONFIG_PTDUMP_DEBUGFS and debugfs mounted");
+	if (restore_available())
+		ASSERT_EQ(restore_run(), 0);
+
+	ASSERT_EQ(dmap_read(&self->after), 0);
+	for (i = 0; i < DMAP_LEVELS; i++) {
+		sum_before += self->before.kb[i];
+		sum_now += self->after.kb[i];
+	}
+	EXPECT_EQ(sum_before - sum_now, kb);
+}
+
+TEST_F(memfd_secret, data_survives_a_pass)
+{
+	size_t i;
+
+	if (!restore_available())
+		SKIP(return, "no " RESTORE_DIR "run");
+	ASSERT_EQ(restore_run(), 0);
+
+	for (i = 0; i < self->size; i += getpagesize())
+		ASSERT_EQ(*(size_t *)((char *)self->secret + i), ~i);
+}
+
+TEST_HARNESS_MAIN

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The demonstration of "make run": let user space fragment the direct map,
+ * free everything, and say at each step how the direct map is mapped.
+ *
+ * Prints a line a step: step 4K 2M 1G (kB mapped by each), splits and
+ * collapses since boot.
+ */
+#define _GNU_SOURCE
+#include <stdio.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "dmap.h"
+
+#define MB	(1UL << 20)
+
+/* Ordinary memory between the secret pages spreads them over the machine. */
+#define STRIDE	(64 * MB)
+#define STRIDES	48
+#define SECRET	(MB / 2)
+#define LUMP	(16 * MB)
+
+static int show(const char *step)
+{
+	struct dmap map;
+
+	if (dmap_read(&map)) {
+		printf("error: can't read the direct map\n");
+		return 1;
+	}
+	printf("step %s %lu %lu %lu %ld %ld\n", step, map.kb[DMAP_4K],
+	       map.kb[DMAP_2M], map.kb[DMAP_1G],
+	       vmstat("direct_map_level2_splits") +
+	       vmstat("direct_map_level3_splits"),
+	       vmstat("direct_map_level2_collapses") +
+	       vmstat("direct_map_level3_collapses"));
+	dmap_free(&map);
+
+	return 0;
+}
+
+static void *ordinary_alloc(void)
+{
+	char *memory = mmap(NULL, STRIDE, PROT_READ | PROT_WRITE,
+			    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	size_t pos;
+
+	if (memory == MAP_FAILED)
+		return NULL;
+	madvise(memory, STRIDE, MADV_HUGEPAGE);
+	for (pos = 0; pos < STRIDE; pos += getpagesize())
+		memory[pos] = 1;
+
+	return memory;
+}
+
+int main(void)
+{
+	void *ordinary[STRIDES], *secret[STRIDES], *lump;
+	int i, err;
+
+	setvbuf(stdout, NULL, _IOLBF, 0);
+
+	if (restore_available())
+		restore_run();
+	err = show("at-boot");
+
+	lump = secret_alloc(LUMP);
+	for (i = 0; i < STRIDES; i++) {
+		ordinary[i] = ordinary_alloc();
+		secret[i] = secret_alloc(SECRET);
+		if (!ordinary[i] || !secret[i] || !lump) {
+			printf("error: out of memory, or no memfd_secret\n");
+			return 1;
+		}
+	}
+	err |= show("fragmented");
+
+	secret_free(lump, LUMP);
+	for (i = 0; i < STRIDES; i++) {
+		secret_free(secret[i], SECRET);
+		munmap(ordinary[i], STRIDE);
+	}
+	/* What restores by itself gets its time, on either kernel. */
+	sleep(3);
+	if (restore_available())
+		restore_run();
+	err |= show("freed");
+
+	return err;
+}

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: GPL-2.0-only
+# What the tools share: where things are, how they speak, how they fail.
+#
+# Exit status of every tool: 0 good, 1 a test failed, 2 a guest crashed or
+# hung, 3 the set-up is wrong and the message says what to do.
+
+TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+TOOLS=$TOP/tools
+PATCHES=$TOP/patches
+DOWNLOADS=${DOWNLOADS:-$TOP/downloads}
+BUILD=${BUILD:-$TOP/build}
+
+# shellcheck source=tools/base.pin
+. "$TOOLS/base.pin"
+
+die() {
+	echo "${0##*/}: $*" >&2
+	exit 3
+}
+
+say() {
+	echo "== $*"
+}
+
+# Run a stage, say how long it took and keep that for the report.
+stage() {
+	local name=$1 start=$SECONDS status=0
+	shift
+	"$@" || status=$?
+	local took=$((SECONDS - start))
+	say "$name: ${took} s"
+	mkdir -p "$BUILD"
+	echo "$name $took" >> "$BUILD/stages"
+	return $status
+}
+
+# A user's git configuration must not change the bytes of a patch, and git
+# must not refuse a tree because another user owns it.
+series_git() {
+	GIT_CONFIG_GLOBAL=/dev/null GIT_CONFIG_NOSYSTEM=1 git \
+		-c core.abbrev=12 -c diff.algorithm=myers -c diff.renames=true \
+		-c core.autocrlf=false -c core.hooksPath=/dev/null \
+		-c commit.gpgSign=false -c gc.auto=0 -c safe.directory='*' \
+		-c user.name="direct map series" -c user.email=series@localhost \
+		-c advice.detachedHead=false "$@"
+}
+
+need_space() {	# directory, gigabytes, for what
+	local free
+	mkdir -p "$1"
+	free=$(df -Pk "$1" | awk 'NR == 2 { print int($4 / 1048576) }')
+	[ "$free" -ge "$2" ] ||
+		die "$3 needs $2 GB in $1, $free GB are free: make room, or set BUILD= and DOWNLOADS= to another disk"
+}
+
+# Entries of the file "series": one a line, comments and blanks skipped.
+series_entries() {
+	sed -e 's/#.*//' -e 's/[[:space:]]*$//' -e '/^$/d' "$TOP/series"
+}
+
+hash_of() {	# a hash over the contents of files
+	cat "$@" | sha256sum | cut -d' ' -f1
+}

@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What a kernel's console says when something is wrong."""
+import re
+
+PANIC = re.compile(r"Kernel panic - not syncing|end Kernel panic")
+
+SPLAT = re.compile("|".join((
+    r"WARNING: CPU|WARNING: .* at \S+:\d+|WARNING: possible|WARNING: suspicious"
+    r"|WARNING: inconsistent|WARNING: bad unlock",
+    r"\bBUG: |kernel BUG at|BUG kmalloc|BUG \S+ \(",
+    r"\bOops\b|general protection fault|Unable to handle kernel",
+    r"KASAN: |KCSAN: |UBSAN: ",
+    r"scheduling while atomic|sleeping function called from invalid context",
+    r"blocked for more than \d+ seconds|soft lockup|hard LOCKUP|rcu: INFO:"
+    r"|rcu_(sched|preempt) (self-)?detected stall",
+    r"Bad page state|Bad page map|Bad rss-counter|non-zero pgtables_bytes",
+    r"page_table_check|CPA .*(protect|conflict).*PFN",
+    r"list_(add|del) corruption|refcount_t: |Found insecure W\+X",
+    r"double free|unreferenced object|CPA detected W\^X",
+)))
+
+# What matches and is not a splat.
+HARMLESS = re.compile("|".join((
+    r"debug: unmapping init|page_table_check: (enabled|disabled)",
+    r"x86/mm: Checked W\+X mappings: passed",
+)))
+
+
+def find_panic(line):
+    return PANIC.search(line)
+
+
+def find_splats(lines):
+    """Numbers of the lines that a maintainer would not accept."""
+    return [number for number, line in enumerate(lines)
+            if (SPLAT.search(line) or PANIC.search(line))
+            and not HARMLESS.search(line)]
