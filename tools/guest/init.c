@@ -28,7 +28,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define MAX_ARGS	16
+#define MAX_ARGS	256
 #define COMMAND_SECONDS	900
 
 static FILE *results;
@@ -213,7 +213,7 @@ static void shell(void)
 
 static void run_job(FILE *job)
 {
-	char line[1024];
+	static char line[16384];
 
 	while (fgets(line, sizeof(line), job)) {
 		char *argv[MAX_ARGS + 1] = { 0 }, *name;

@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: GPL-2.0-only
+# Everything is a tool in tools/; this names them and their order. See README.md.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+TOP := $(dir $(abspath $(lastword $(MAKEFILE_LIST))))
+# A user's own tree is built beside the pinned one.
+BUILD ?= $(TOP)build$(if $(LINUX),-own)
+DOWNLOADS ?= $(TOP)downloads
+KERNEL ?= series
+T := $(TOP)tools
+
+export BUILD DOWNLOADS LINUX REV TARBALL MIRROR ACCEL
+
+# With -s only what was asked for goes to standard output.
+ifneq (,$(findstring s,$(filter-out --%,$(firstword -$(MAKEFLAGS)))))
+QUIET := 1>&2
+endif
+
+.PHONY: help
+help:
+	@echo 'make run        fetch, build and boot base and series; show the direct map healed'
+	@echo 'make test       everything that is tested; the last line counts'
+	@echo 'make baseline   the selftests on the unpatched base, where they must fail'
+	@echo 'make faults     break the series on purpose: each time a test must notice'
+	@echo 'make one TEST=… one selftest alone (KERNEL=base on the base)'
+	@echo 'make shell      a shell in a guest (KERNEL=base: of the base)'
+	@echo 'make image      build and print the path of the kernel image (KERNEL=base)'
+	@echo 'make mbox       write the mailbox and print its path'
+	@echo 'make tree       the series as a git tree to edit, in build/edit'
+	@echo 'make patches    write that tree back to patches/ and series'
+	@echo 'make cost       instructions of splits and restores, base and series'
+	@echo 'make doctor     look at the machine, install what is missing'
+	@echo 'make clean      remove what was built; make distclean: downloads too'
+	@echo
+	@echo 'LINUX=/path [REV=rev]  a git tree of your own as the base'
+	@echo 'ACCEL=kvm|tcg  MIRROR=url  TARBALL=file  BUILD=dir  DOWNLOADS=dir'
+
+.PHONY: doctor source base-tree series-tree
+doctor:
+	@$(T)/doctor $(QUIET)
+
+source: doctor
+	@$(if $(LINUX),,. $(T)/lib.sh; stage source $(T)/fetch-source $(QUIET))
+
+base-tree: source
+	@. $(T)/lib.sh; stage base-tree $(T)/base-tree $(QUIET)
+
+series-tree: base-tree
+	@. $(T)/lib.sh; stage apply $(T)/apply-series $(QUIET)
+
+.PHONY: kernel-base kernel-series guest-base guest-series image
+kernel-base: base-tree
+	@. $(T)/lib.sh; stage build-base $(T)/build-kernel base $(QUIET)
+
+kernel-series: series-tree
+	@. $(T)/lib.sh; stage build-series $(T)/build-kernel series $(QUIET)
+
+guest-base: kernel-base series-tree
+	@$(T)/build-guest base $(QUIET)
+
+guest-series: kernel-series
+	@$(T)/build-guest series $(QUIET)
+
+image: kernel-$(KERNEL)
+	@echo $(abspath $(BUILD)/$(KERNEL)/.build/arch/x86/boot/bzImage)
+
+.PHONY: run
+run: begin guest-base guest-series
+	@. $(T)/lib.sh; stage demo-base $(T)/guest-job base $(BUILD)/run/demo-base 'demo /bin/demo'
+	@. $(T)/lib.sh; stage demo-series $(T)/guest-job series $(BUILD)/run/demo-series 'demo /bin/demo'
+	@$(T)/demo-table $(BUILD)/run/demo-base $(BUILD)/run/demo-series
+
+# Stages of a test run go on after a failure, and the summary fails.
+.PHONY: begin test check-series check-harness check-selftests baseline
+begin:
+	@mkdir -p $(BUILD); rm -f $(BUILD)/tally $(BUILD)/stages
+
+test: begin series-tree
+	@$(MAKE) check-harness check-series; \
+	$(MAKE) check-selftests check-baseline; status=$$?; \
+	[ $$status -eq 0 ] || [ -s $(BUILD)/tally ] || exit $$status; \
+	$(T)/verdict $$status
+
+check-harness:
+	@. $(T)/lib.sh; stage check-harness $(TOP)ci/tests/run
+
+check-series: series-tree
+	@. $(T)/lib.sh; stage check-series $(T)/check-series
+
+check-selftests: guest-series
+	@. $(T)/lib.sh; stage selftests $(T)/selftests series
+
+check-baseline: guest-base
+	@. $(T)/lib.sh; stage baseline $(T)/selftests base
+
+baseline: begin check-baseline
+	@$(T)/summary
+
+.PHONY: one
+one: begin guest-$(KERNEL)
+	@$(T)/selftests $(KERNEL) $(TEST); status=$$?; $(T)/summary; exit $$status
+
+.PHONY: faults
+faults: begin guest-series
+	@. $(T)/lib.sh; stage faults $(T)/faults $(FAULT); status=$$?; $(T)/summary; exit $$status
+
+.PHONY: shell cost
+shell: guest-$(KERNEL)
+	@$(T)/guest-job $(KERNEL) $(BUILD)/run/shell shell --interactive
+
+cost: guest-base guest-series
+	@$(T)/cost-table
+
+.PHONY: mbox tree patches
+mbox: base-tree
+	@$(T)/make-mbox $(BUILD)/base $(BUILD)/series.mbox
+	@echo $(abspath $(BUILD)/series.mbox)
+
+tree: base-tree
+	@$(T)/edit-tree
+
+patches: base-tree
+	@$(T)/export-patches $(BUILD)/edit
+
+.PHONY: clean distclean
+clean:
+	@$(T)/clean
+
+distclean:
+	@$(T)/clean --all
