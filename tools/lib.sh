@@ -30,7 +30,7 @@ stage() {
 	local took=$((SECONDS - start))
 	say "$name: ${took} s"
 	mkdir -p "$BUILD"
-	echo "$name $took" >> "$BUILD/stages"
+	echo "$name $took $status" >> "$BUILD/stages"
 	return $status
 }
 
@@ -60,4 +60,22 @@ series_entries() {
 
 hash_of() {	# a hash over the contents of files
 	cat "$@" | sha256sum | cut -d' ' -f1
+}
+
+# Run one check, a command or a function, keep its verdict in the tally and
+# show what it said if it failed.
+run_check() {	# name, command
+	local name=$1 output status=0
+	shift
+	mkdir -p "$BUILD"
+	output=$("$@" 2>&1) || status=$?
+	if [ $status = 0 ]; then
+		echo "ok $name"
+		printf 'pass\t%s\t\n' "$name" >> "$BUILD/tally"
+		return 0
+	fi
+	echo "not ok $name"
+	sed 's/^/    /' <<< "$output"
+	printf 'fail\t%s\t\n' "$name" >> "$BUILD/tally"
+	return 1
 }

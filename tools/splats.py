@@ -6,7 +6,7 @@ PANIC = re.compile(r"Kernel panic - not syncing|end Kernel panic")
 
 SPLAT = re.compile("|".join((
     r"WARNING: CPU|WARNING: .* at \S+:\d+|WARNING: possible|WARNING: suspicious"
-    r"|WARNING: inconsistent|WARNING: bad unlock",
+    r"|WARNING: inconsistent|WARNING: bad unlock|WARNING: \S+:\d+ at ",
     r"\bBUG: |kernel BUG at|BUG kmalloc|BUG \S+ \(",
     r"\bOops\b|general protection fault|Unable to handle kernel",
     r"KASAN: |KCSAN: |UBSAN: ",

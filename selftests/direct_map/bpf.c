@@ -63,7 +63,7 @@ FIXTURE_TEARDOWN(bpf)
 	dmap_free(&self->after);
 }
 
-TEST_F(bpf, no_range_smaller_after_3000_programs)
+TEST_F_TIMEOUT(bpf, no_range_smaller_after_3000_programs, 300)
 {
 	int i;
 
@@ -78,7 +78,8 @@ TEST_F(bpf, no_range_smaller_after_3000_programs)
 				 restore_available()));
 }
 
-TEST_F(bpf, no_range_smaller_after_3000_programs_at_once)
+TEST_F_TIMEOUT(bpf, no_range_smaller_after_3000_programs_at_once,
+	       300)
 {
 	for (self->nr = 0; self->nr < PROGRAMS; self->nr++) {
 		self->fds[self->nr] = load_program();

@@ -68,13 +68,13 @@ TEST_F(controls, disabled_restores_nothing)
 	EXPECT_GT(self->after.kb[DMAP_4K], self->before.kb[DMAP_4K]);
 }
 
-TEST_F(controls, enabled_again_makes_up_for_it)
+TEST_F_TIMEOUT(controls, enabled_again_makes_up_for_it, 120)
 {
 	ASSERT_EQ(write_file(RESTORE_DIR "enabled", "0"), 0);
 	fragment();
 	ASSERT_EQ(write_file(RESTORE_DIR "enabled", "1"), 0);
 
-	EXPECT_TRUE(dmap_settles(&self->before, &self->after, 30, false));
+	EXPECT_TRUE(dmap_settles(&self->before, &self->after, 60, false));
 }
 
 TEST_F(controls, run_returns_after_the_pass)
@@ -137,7 +137,7 @@ TEST_F(controls, collapses_are_counted)
 		  vmstat("direct_map_restore_2m") - restored);
 }
 
-TEST_F(controls, splits_and_restores_balance)
+TEST_F_TIMEOUT(controls, splits_and_restores_balance, 300)
 {
 	long splits = vmstat("direct_map_level2_splits");
 	long restored = vmstat("direct_map_restore_2m");
@@ -152,7 +152,7 @@ TEST_F(controls, splits_and_restores_balance)
 		  vmstat("direct_map_restore_2m") - restored);
 }
 
-TEST_F(controls, page_tables_are_freed)
+TEST_F_TIMEOUT(controls, page_tables_are_freed, 300)
 {
 	long tables;
 	int i;

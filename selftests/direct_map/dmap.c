@@ -152,6 +152,9 @@ void dmap_free(struct dmap *map)
 	memset(map, 0, sizeof(*map));
 }
 
+/* Set while a disagreement is no news. */
+static bool quiet;
+
 /* Ranges of both maps that overlap, in order of address. */
 static bool each_overlap(const struct dmap *before, const struct dmap *after,
 			 bool (*agree)(const struct dmap_range *,
@@ -167,14 +170,16 @@ static bool each_overlap(const struct dmap *before, const struct dmap *after,
 			while (j < after->nr && after->ranges[j].end <= pos)
 				j++;
 			if (j == after->nr || after->ranges[j].start > pos) {
-				printf("# %#lx was mapped and is not\n", pos);
+				if (!quiet)
+					printf("# %#lx was mapped and is not\n", pos);
 				return false;
 			}
 			if (!agree(old, &after->ranges[j])) {
-				printf("# %#lx was %s %s, is %s %s\n", pos,
-				       level_names[old->level], old->attrs,
-				       level_names[after->ranges[j].level],
-				       after->ranges[j].attrs);
+				if (!quiet)
+					printf("# %#lx was %s %s, is %s %s\n", pos,
+					       level_names[old->level], old->attrs,
+					       level_names[after->ranges[j].level],
+					       after->ranges[j].attrs);
 				return false;
 			}
 		}
@@ -274,11 +279,16 @@ bool dmap_settles(const struct dmap *before, struct dmap *after,
 	unsigned int tries = seconds * 5;
 
 	for (;;) {
+		bool settled;
+
 		if (run && restore_run())
 			return false;
 		if (dmap_read(after))
 			return false;
-		if (dmap_no_smaller(before, after))
+		quiet = tries;
+		settled = dmap_no_smaller(before, after);
+		quiet = false;
+		if (settled)
 			return true;
 		if (!tries--)
 			return false;

@@ -114,10 +114,11 @@ TEST_F(memfd_secret, attributes_as_before)
 	EXPECT_TRUE(dmap_same_attrs(&self->before, &self->after));
 }
 
-TEST_F(memfd_secret, comes_back_unasked)
+TEST_F_TIMEOUT(memfd_secret, comes_back_unasked, 120)
 {
 	give_back(self);
-	EXPECT_TRUE(dmap_settles(&self->before, &self->after, 30, false));
+	EXPECT_TRUE(dmap_settles(&self->before, &self->after,
+				 restore_available() ? 60 : 5, false));
 }
 
 TEST_F(memfd_secret, pages_in_use_stay_out)
