@@ -24,7 +24,7 @@ static int load_program(void)
 	union bpf_attr attr = {
 		.prog_type = BPF_PROG_TYPE_SOCKET_FILTER,
 		.insns = (unsigned long)insns,
-		.insn_cnt = sizeof(insns) / sizeof(insns[0]),
+		.insn_cnt = ARRAY_SIZE(insns),
 		.license = (unsigned long)"GPL",
 	};
 

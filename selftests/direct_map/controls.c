@@ -181,26 +181,89 @@ FIXTURE_VARIANT(bad_value)
 	const char *value;
 };
 
-#define BAD_VALUE(name, _file, _value)			\
-	FIXTURE_VARIANT_ADD(bad_value, name) {		\
-		.file = RESTORE_DIR _file,		\
-		.value = _value,			\
-	}
+FIXTURE_VARIANT_ADD(bad_value, enabled_2)
+{
+	.file = RESTORE_DIR "enabled",
+	.value = "2",
+};
 
-BAD_VALUE(enabled_2, "enabled", "2");
-BAD_VALUE(enabled_negative, "enabled", "-1");
-BAD_VALUE(enabled_word, "enabled", "yes please");
-BAD_VALUE(enabled_blank, "enabled", "\n");
-BAD_VALUE(enabled_trailing, "enabled", "1 1");
-BAD_VALUE(run_0, "run", "0");
-BAD_VALUE(run_2, "run", "2");
-BAD_VALUE(run_word, "run", "now");
-BAD_VALUE(run_blank, "run", "\n");
-BAD_VALUE(delay_0, "delay_ms", "0");
-BAD_VALUE(delay_negative, "delay_ms", "-1");
-BAD_VALUE(delay_too_long, "delay_ms", "3600001");
-BAD_VALUE(delay_overflow, "delay_ms", "4294967296");
-BAD_VALUE(delay_word, "delay_ms", "soon");
+FIXTURE_VARIANT_ADD(bad_value, enabled_negative)
+{
+	.file = RESTORE_DIR "enabled",
+	.value = "-1",
+};
+
+FIXTURE_VARIANT_ADD(bad_value, enabled_word)
+{
+	.file = RESTORE_DIR "enabled",
+	.value = "yes please",
+};
+
+FIXTURE_VARIANT_ADD(bad_value, enabled_blank)
+{
+	.file = RESTORE_DIR "enabled",
+	.value = "\n",
+};
+
+FIXTURE_VARIANT_ADD(bad_value, enabled_trailing)
+{
+	.file = RESTORE_DIR "enabled",
+	.value = "1 1",
+};
+
+FIXTURE_VARIANT_ADD(bad_value, run_0)
+{
+	.file = RESTORE_DIR "run",
+	.value = "0",
+};
+
+FIXTURE_VARIANT_ADD(bad_value, run_2)
+{
+	.file = RESTORE_DIR "run",
+	.value = "2",
+};
+
+FIXTURE_VARIANT_ADD(bad_value, run_word)
+{
+	.file = RESTORE_DIR "run",
+	.value = "now",
+};
+
+FIXTURE_VARIANT_ADD(bad_value, run_blank)
+{
+	.file = RESTORE_DIR "run",
+	.value = "\n",
+};
+
+FIXTURE_VARIANT_ADD(bad_value, delay_0)
+{
+	.file = RESTORE_DIR "delay_ms",
+	.value = "0",
+};
+
+FIXTURE_VARIANT_ADD(bad_value, delay_negative)
+{
+	.file = RESTORE_DIR "delay_ms",
+	.value = "-1",
+};
+
+FIXTURE_VARIANT_ADD(bad_value, delay_too_long)
+{
+	.file = RESTORE_DIR "delay_ms",
+	.value = "3600001",
+};
+
+FIXTURE_VARIANT_ADD(bad_value, delay_overflow)
+{
+	.file = RESTORE_DIR "delay_ms",
+	.value = "4294967296",
+};
+
+FIXTURE_VARIANT_ADD(bad_value, delay_word)
+{
+	.file = RESTORE_DIR "delay_ms",
+	.value = "soon",
+};
 
 FIXTURE_SETUP(bad_value)
 {

@@ -63,23 +63,17 @@ FIXTURE_TEARDOWN(memfd_secret)
 	dmap_free(&self->after);
 }
 
-static void give_back(FIXTURE_DATA(memfd_secret) *self)
-{
-	secret_free(self->secret, self->size);
-	self->secret = NULL;
-}
-
 /*
  * Without something to ask for a pass, time has to do. A kernel that restores
  * by itself does so within seconds.
  */
-static bool comes_back(FIXTURE_DATA(memfd_secret) *self)
+static bool comes_back(const struct dmap *before, struct dmap *after)
 {
 	if (!restore_available())
-		return dmap_settles(&self->before, &self->after, 5, false);
+		return dmap_settles(before, after, 5, false);
 
-	return !restore_run() && !dmap_read(&self->after) &&
-	       dmap_no_smaller(&self->before, &self->after);
+	return !restore_run() && !dmap_read(after) &&
+	       dmap_no_smaller(before, after);
 }
 
 TEST_F(memfd_secret, splits_large_pages)
@@ -90,8 +84,9 @@ TEST_F(memfd_secret, splits_large_pages)
 
 TEST_F(memfd_secret, no_range_smaller_after_one_run)
 {
-	give_back(self);
-	EXPECT_TRUE(comes_back(self));
+	secret_free(self->secret, self->size);
+	self->secret = NULL;
+	EXPECT_TRUE(comes_back(&self->before, &self->after));
 }
 
 TEST_F(memfd_secret, 1G_comes_back)
@@ -99,8 +94,9 @@ TEST_F(memfd_secret, 1G_comes_back)
 	if (!self->before.kb[DMAP_1G])
 		SKIP(return, "no 1G pages in the direct map of this machine");
 
-	give_back(self);
-	comes_back(self);
+	secret_free(self->secret, self->size);
+	self->secret = NULL;
+	comes_back(&self->before, &self->after);
 	EXPECT_GE(self->after.kb[DMAP_1G], self->before.kb[DMAP_1G]);
 }
 
@@ -109,14 +105,16 @@ TEST_F(memfd_secret, attributes_as_before)
 	if (!self->before.nr)
 		SKIP(return, "needs CONFIG_PTDUMP_DEBUGFS and debugfs mounted");
 
-	give_back(self);
-	comes_back(self);
+	secret_free(self->secret, self->size);
+	self->secret = NULL;
+	comes_back(&self->before, &self->after);
 	EXPECT_TRUE(dmap_same_attrs(&self->before, &self->after));
 }
 
 TEST_F_TIMEOUT(memfd_secret, comes_back_unasked, 120)
 {
-	give_back(self);
+	secret_free(self->secret, self->size);
+	self->secret = NULL;
 	EXPECT_TRUE(dmap_settles(&self->before, &self->after,
 				 restore_available() ? 60 : 5, false));
 }
