@@ -4,6 +4,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
+.NOTPARALLEL:
 
 TOP := $(dir $(abspath $(lastword $(MAKEFILE_LIST))))
 # A user's own tree is built beside the pinned one.
