@@ -33,6 +33,8 @@ FIXTURE_SETUP(controls)
 	ASSERT_EQ(write_file(RESTORE_DIR "enabled", "1"), 0);
 	ASSERT_EQ(restore_run(), 0);
 	ASSERT_EQ(dmap_read(&self->before), 0);
+	if (!dmap_has_large_pages(&self->before))
+		SKIP(return, "the direct map has no large pages: debug_pagealloc?");
 }
 
 FIXTURE_TEARDOWN(controls)
@@ -53,8 +55,8 @@ static void fragment(void)
 
 TEST_F(controls, disabled_restores_nothing)
 {
-	long restored_2m = vmstat("direct_map_restore_2m");
-	long restored_1g = vmstat("direct_map_restore_1g");
+	long restored_2m = vm_event("direct_map_restore_2m");
+	long restored_1g = vm_event("direct_map_restore_1g");
 
 	ASSERT_EQ(write_file(RESTORE_DIR "delay_ms", "1"), 0);
 	ASSERT_EQ(write_file(RESTORE_DIR "enabled", "0"), 0);
@@ -62,8 +64,8 @@ TEST_F(controls, disabled_restores_nothing)
 	EXPECT_EQ(restore_run(), 0);
 	sleep(2);
 
-	EXPECT_EQ(vmstat("direct_map_restore_2m"), restored_2m);
-	EXPECT_EQ(vmstat("direct_map_restore_1g"), restored_1g);
+	EXPECT_EQ(vm_event("direct_map_restore_2m"), restored_2m);
+	EXPECT_EQ(vm_event("direct_map_restore_1g"), restored_1g);
 	ASSERT_EQ(dmap_read(&self->after), 0);
 	EXPECT_GT(self->after.kb[DMAP_4K], self->before.kb[DMAP_4K]);
 }
@@ -84,25 +86,25 @@ TEST_F(controls, run_returns_after_the_pass)
 	/* The worker must not be faster. */
 	ASSERT_EQ(write_file(RESTORE_DIR "delay_ms", "3600000"), 0);
 	fragment();
-	passes = vmstat("direct_map_restore_passes");
-	scanned = vmstat("direct_map_restore_scanned");
-	restored = vmstat("direct_map_restore_2m");
+	passes = vm_event("direct_map_restore_passes");
+	scanned = vm_event("direct_map_restore_scanned");
+	restored = vm_event("direct_map_restore_2m");
 	ASSERT_GE(passes, 0);
 
 	ASSERT_EQ(restore_run(), 0);
-	EXPECT_EQ(vmstat("direct_map_restore_passes"), passes + 1);
-	EXPECT_GT(vmstat("direct_map_restore_scanned"), scanned);
-	EXPECT_GT(vmstat("direct_map_restore_2m"), restored);
+	EXPECT_EQ(vm_event("direct_map_restore_passes"), passes + 1);
+	EXPECT_GT(vm_event("direct_map_restore_scanned"), scanned);
+	EXPECT_GT(vm_event("direct_map_restore_2m"), restored);
 	ASSERT_EQ(dmap_read(&self->after), 0);
 	EXPECT_TRUE(dmap_no_smaller(&self->before, &self->after));
 }
 
 TEST_F(controls, nothing_to_do_scans_nothing)
 {
-	long scanned = vmstat("direct_map_restore_scanned");
+	long scanned = vm_event("direct_map_restore_scanned");
 
 	ASSERT_EQ(restore_run(), 0);
-	EXPECT_EQ(vmstat("direct_map_restore_scanned"), scanned);
+	EXPECT_EQ(vm_event("direct_map_restore_scanned"), scanned);
 }
 
 /*
@@ -112,44 +114,44 @@ TEST_F(controls, nothing_to_do_scans_nothing)
  */
 TEST_F(controls, each_batch_flushes_twice)
 {
-	long flushes, restored_1g = vmstat("direct_map_restore_1g");
+	long flushes, restored_1g = vm_event("direct_map_restore_1g");
 
-	if (vmstat("nr_tlb_remote_flush") < 0)
+	if (vm_event("nr_tlb_remote_flush") < 0)
 		SKIP(return, "needs CONFIG_DEBUG_TLBFLUSH");
 
 	ASSERT_EQ(write_file(RESTORE_DIR "delay_ms", "3600000"), 0);
 	fragment();
-	flushes = vmstat("nr_tlb_remote_flush");
+	flushes = vm_event("nr_tlb_remote_flush");
 	ASSERT_EQ(restore_run(), 0);
-	flushes = vmstat("nr_tlb_remote_flush") - flushes;
+	flushes = vm_event("nr_tlb_remote_flush") - flushes;
 
-	EXPECT_GE(flushes, vmstat("direct_map_restore_1g") > restored_1g ? 4 : 2);
+	EXPECT_GE(flushes, vm_event("direct_map_restore_1g") > restored_1g ? 4 : 2);
 }
 
 TEST_F(controls, collapses_are_counted)
 {
-	long collapses = vmstat("direct_map_level2_collapses");
-	long restored = vmstat("direct_map_restore_2m");
+	long collapses = vm_event("direct_map_level2_collapses");
+	long restored = vm_event("direct_map_restore_2m");
 
 	fragment();
 	ASSERT_EQ(restore_run(), 0);
-	EXPECT_EQ(vmstat("direct_map_level2_collapses") - collapses,
-		  vmstat("direct_map_restore_2m") - restored);
+	EXPECT_EQ(vm_event("direct_map_level2_collapses") - collapses,
+		  vm_event("direct_map_restore_2m") - restored);
 }
 
 TEST_F_TIMEOUT(controls, splits_and_restores_balance, 300)
 {
-	long splits = vmstat("direct_map_level2_splits");
-	long restored = vmstat("direct_map_restore_2m");
+	long splits = vm_event("direct_map_level2_splits");
+	long restored = vm_event("direct_map_restore_2m");
 	int i;
 
 	for (i = 0; i < 20; i++) {
 		fragment();
 		ASSERT_EQ(restore_run(), 0);
 	}
-	EXPECT_GT(vmstat("direct_map_level2_splits"), splits);
-	EXPECT_EQ(vmstat("direct_map_level2_splits") - splits,
-		  vmstat("direct_map_restore_2m") - restored);
+	EXPECT_GT(vm_event("direct_map_level2_splits"), splits);
+	EXPECT_EQ(vm_event("direct_map_level2_splits") - splits,
+		  vm_event("direct_map_restore_2m") - restored);
 }
 
 TEST_F_TIMEOUT(controls, page_tables_are_freed, 300)
@@ -160,14 +162,14 @@ TEST_F_TIMEOUT(controls, page_tables_are_freed, 300)
 	/* Let the first round allocate what stays. */
 	fragment();
 	ASSERT_EQ(restore_run(), 0);
-	tables = vmstat("nr_page_table_pages");
+	tables = vm_event("nr_page_table_pages");
 
 	for (i = 0; i < 50; i++) {
 		fragment();
 		ASSERT_EQ(restore_run(), 0);
 	}
 	/* A table leaked in every round would make it fifty and more. */
-	EXPECT_LT(vmstat("nr_page_table_pages"), tables + 25);
+	EXPECT_LT(vm_event("nr_page_table_pages"), tables + 25);
 }
 
 FIXTURE(bad_value)

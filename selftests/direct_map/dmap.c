@@ -214,7 +214,12 @@ bool dmap_same_attrs(const struct dmap *before, const struct dmap *after)
 	return each_overlap(before, after, same_attrs);
 }
 
-long vmstat(const char *name)
+bool dmap_has_large_pages(const struct dmap *map)
+{
+	return map->kb[DMAP_2M] + map->kb[DMAP_1G] > map->kb[DMAP_4K];
+}
+
+long vm_event(const char *name)
 {
 	FILE *file = fopen("/proc/vmstat", "r");
 	char key[64];
@@ -325,7 +330,7 @@ void *secret_alloc(size_t size)
 		return NULL;
 
 	for (i = 0; i < size; i += getpagesize())
-		*(volatile size_t *)(secret + i) = ~i;
+		*(size_t *)(secret + i) = ~i;
 
 	return secret;
 }

@@ -34,8 +34,11 @@ void dmap_free(struct dmap *map);
 bool dmap_no_smaller(const struct dmap *before, const struct dmap *after);
 bool dmap_same_attrs(const struct dmap *before, const struct dmap *after);
 
+/* Is any of it mapped by large pages? With debug_pagealloc none is. */
+bool dmap_has_large_pages(const struct dmap *map);
+
 /* Value of a line of /proc/vmstat, -1 if there is none. */
-long vmstat(const char *name);
+long vm_event(const char *name);
 
 /* 0, or -errno. */
 int write_file(const char *path, const char *text);

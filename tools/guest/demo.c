@@ -31,10 +31,10 @@ static int show(const char *step)
 	}
 	printf("step %s %lu %lu %lu %ld %ld\n", step, map.kb[DMAP_4K],
 	       map.kb[DMAP_2M], map.kb[DMAP_1G],
-	       vmstat("direct_map_level2_splits") +
-	       vmstat("direct_map_level3_splits"),
-	       vmstat("direct_map_level2_collapses") +
-	       vmstat("direct_map_level3_collapses"));
+	       vm_event("direct_map_level2_splits") +
+	       vm_event("direct_map_level3_splits"),
+	       vm_event("direct_map_level2_collapses") +
+	       vm_event("direct_map_level3_collapses"));
 	dmap_free(&map);
 
 	return 0;
