@@ -7,10 +7,15 @@ MAKEFLAGS += --no-print-directory
 .NOTPARALLEL:
 
 TOP := $(dir $(abspath $(lastword $(MAKEFILE_LIST))))
+ifneq (,$(or $(findstring :,$(CURDIR)),$(word 2,$(CURDIR))))
+$(error the kernel does not build below a folder with a blank or a colon in its name: $(CURDIR))
+endif
 # A user's own tree is built beside the pinned one.
 BUILD ?= $(TOP)build$(if $(LINUX),-own)
 DOWNLOADS ?= $(TOP)downloads
 KERNEL ?= series
+override BUILD := $(abspath $(BUILD))
+override DOWNLOADS := $(abspath $(DOWNLOADS))
 T := $(TOP)tools
 
 export BUILD DOWNLOADS LINUX REV TARBALL MIRROR ACCEL
@@ -60,10 +65,10 @@ kernel-series: series-tree
 	@. $(T)/lib.sh; stage build-series $(T)/build-kernel series $(QUIET)
 
 guest-base: kernel-base series-tree
-	@$(T)/build-guest base $(QUIET)
+	@. $(T)/lib.sh; stage guest-base $(T)/build-guest base $(QUIET)
 
 guest-series: kernel-series
-	@$(T)/build-guest series $(QUIET)
+	@. $(T)/lib.sh; stage guest-series $(T)/build-guest series $(QUIET)
 
 image: kernel-$(KERNEL)
 	@echo $(abspath $(BUILD)/$(KERNEL)/.build/arch/x86/boot/bzImage)
@@ -73,15 +78,17 @@ run: begin guest-base guest-series
 	@. $(T)/lib.sh; stage demo-base $(T)/guest-job base $(BUILD)/run/demo-base 'demo /bin/demo'
 	@. $(T)/lib.sh; stage demo-series $(T)/guest-job series $(BUILD)/run/demo-series 'demo /bin/demo'
 	@$(T)/demo-table $(BUILD)/run/demo-base $(BUILD)/run/demo-series
+	@$(T)/scan-console $(BUILD)/run/demo-base $(BUILD)/run/demo-series
 
 # Stages of a test run go on after a failure; verdict says what they came to.
-.PHONY: begin test check-series check-harness check-selftests baseline
+.PHONY: begin test baseline
+.PHONY: check-series check-harness check-selftests check-baseline check-debug-pagealloc
 begin:
-	@mkdir -p $(BUILD); rm -f $(BUILD)/tally $(BUILD)/stages
+	@mkdir -p $(BUILD); rm -f $(BUILD)/tally $(BUILD)/stages $(BUILD)/status $(BUILD)/junit-*.xml
 
-test: begin series-tree
-	@$(MAKE) -k check-harness check-series check-selftests check-baseline || true
-	@$(T)/verdict
+test: begin
+	@$(MAKE) -k check-harness check-series check-selftests check-baseline check-debug-pagealloc || true
+	@$(T)/verdict check-harness check-series selftests baseline debug-pagealloc
 
 check-harness:
 	@. $(T)/lib.sh; stage check-harness $(TOP)ci/tests/run
@@ -95,19 +102,24 @@ check-selftests: guest-series
 check-baseline: guest-base
 	@. $(T)/lib.sh; stage baseline $(T)/selftests base
 
-baseline: begin guest-base
+# Everything is mapped by 4K there, and nothing restored: no warning either.
+check-debug-pagealloc: guest-series
+	@. $(T)/lib.sh; stage debug-pagealloc $(T)/selftests debug_pagealloc
+
+baseline: begin
 	@$(MAKE) -k check-baseline || true
-	@$(T)/verdict
+	@$(T)/verdict baseline
 
 .PHONY: one
 one: begin guest-$(KERNEL)
+	@test -n "$(TEST)" || { echo 'say TEST=…, a name from ci/selftests.list' >&2; exit 3; }
 	@. $(T)/lib.sh; stage selftest $(T)/selftests $(KERNEL) $(TEST) || true
-	@$(T)/verdict
+	@$(T)/verdict selftest
 
 .PHONY: faults
 faults: begin guest-series
 	@. $(T)/lib.sh; stage faults $(T)/faults $(FAULT) || true
-	@$(T)/verdict
+	@$(T)/verdict faults
 
 .PHONY: shell cost
 shell: guest-$(KERNEL)

@@ -7,14 +7,20 @@
 TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 TOOLS=$TOP/tools
 PATCHES=$TOP/patches
-DOWNLOADS=${DOWNLOADS:-$TOP/downloads}
-BUILD=${BUILD:-$TOP/build}
+DOWNLOADS=$(realpath -m "${DOWNLOADS:-$TOP/downloads}")
+BUILD=$(realpath -m "${BUILD:-$TOP/build}")
 
 # shellcheck source=tools/base.pin
 . "$TOOLS/base.pin"
 
 die() {
 	echo "${0##*/}: $*" >&2
+	exit 3
+}
+
+# A command that fails where nothing is said about it is the set-up's fault.
+unexpected() {	# line
+	echo "${0##*/}: line $1 failed: is the disk full (df -h $BUILD)?" >&2
 	exit 3
 }
 
@@ -40,6 +46,7 @@ series_git() {
 	GIT_CONFIG_GLOBAL=/dev/null GIT_CONFIG_NOSYSTEM=1 git \
 		-c core.abbrev=12 -c diff.algorithm=myers -c diff.renames=true \
 		-c core.autocrlf=false -c core.hooksPath=/dev/null \
+		-c am.threeWay=false -c diff.noprefix=false -c diff.mnemonicPrefix=false \
 		-c commit.gpgSign=false -c gc.auto=0 -c safe.directory='*' \
 		-c user.name="direct map series" -c user.email=series@localhost \
 		-c advice.detachedHead=false "$@"
