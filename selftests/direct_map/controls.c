@@ -28,13 +28,16 @@ FIXTURE_SETUP(controls)
 	if (geteuid())
 		SKIP(return, "needs root");
 
+	ASSERT_EQ(dmap_read(&self->before), 0);
+	if (!dmap_has_large_pages(&self->before))
+		SKIP(return, "the direct map has no large pages: debug_pagealloc?");
+	dmap_free(&self->before);
+
 	ASSERT_EQ(read_file(RESTORE_DIR "delay_ms", self->delay_ms,
 			    sizeof(self->delay_ms)), 0);
 	ASSERT_EQ(write_file(RESTORE_DIR "enabled", "1"), 0);
 	ASSERT_EQ(restore_run(), 0);
 	ASSERT_EQ(dmap_read(&self->before), 0);
-	if (!dmap_has_large_pages(&self->before))
-		SKIP(return, "the direct map has no large pages: debug_pagealloc?");
 }
 
 FIXTURE_TEARDOWN(controls)
