@@ -281,7 +281,7 @@ int restore_run(void)
 bool dmap_settles(const struct dmap *before, struct dmap *after,
 		  unsigned int seconds, bool run)
 {
-	unsigned int tries = seconds * 5;
+	unsigned int tries = seconds * 2;
 
 	for (;;) {
 		bool settled;
@@ -298,7 +298,7 @@ bool dmap_settles(const struct dmap *before, struct dmap *after,
 		if (!tries--)
 			return false;
 		dmap_free(after);
-		usleep(200000);
+		usleep(500000);
 	}
 }
 

@@ -78,7 +78,7 @@ static bool comes_back(const struct dmap *before, struct dmap *after)
 	       dmap_no_smaller(before, after);
 }
 
-TEST_F(memfd_secret, splits_large_pages)
+TEST_F_TIMEOUT(memfd_secret, splits_large_pages, 120)
 {
 	ASSERT_EQ(dmap_read(&self->after), 0);
 	/* Not by what is mapped by 4K: the secret pages are not mapped at all. */
@@ -86,14 +86,14 @@ TEST_F(memfd_secret, splits_large_pages)
 		  self->before.kb[DMAP_2M] + self->before.kb[DMAP_1G]);
 }
 
-TEST_F(memfd_secret, no_range_smaller_after_one_run)
+TEST_F_TIMEOUT(memfd_secret, no_range_smaller_after_one_run, 120)
 {
 	secret_free(self->secret, self->size);
 	self->secret = NULL;
 	EXPECT_TRUE(comes_back(&self->before, &self->after));
 }
 
-TEST_F(memfd_secret, 1G_comes_back)
+TEST_F_TIMEOUT(memfd_secret, 1G_comes_back, 120)
 {
 	if (!self->before.kb[DMAP_1G])
 		SKIP(return, "no 1G pages in the direct map of this machine");
@@ -108,7 +108,7 @@ TEST_F(memfd_secret, 1G_comes_back)
  * The pass in between finds nothing to restore, and forgets the tables that
  * the splits queued.
  */
-TEST_F(memfd_secret, 1G_comes_back_after_a_pass_in_between)
+TEST_F_TIMEOUT(memfd_secret, 1G_comes_back_after_a_pass_in_between, 120)
 {
 	if (!self->before.kb[DMAP_1G])
 		SKIP(return, "no 1G pages in the direct map of this machine");
@@ -121,7 +121,7 @@ TEST_F(memfd_secret, 1G_comes_back_after_a_pass_in_between)
 	EXPECT_GE(self->after.kb[DMAP_1G], self->before.kb[DMAP_1G]);
 }
 
-TEST_F(memfd_secret, attributes_as_before)
+TEST_F_TIMEOUT(memfd_secret, attributes_as_before, 120)
 {
 	if (!self->before.nr)
 		SKIP(return, "needs CONFIG_PTDUMP_DEBUGFS and debugfs mounted");
@@ -140,7 +140,7 @@ TEST_F_TIMEOUT(memfd_secret, comes_back_unasked, 120)
 				 restore_available() ? 60 : 5, false));
 }
 
-TEST_F(memfd_secret, pages_in_use_stay_out)
+TEST_F_TIMEOUT(memfd_secret, pages_in_use_stay_out, 120)
 {
 	unsigned long kb = self->size / 1024;
 	unsigned long sum_before = 0, sum_now = 0;
@@ -159,7 +159,7 @@ TEST_F(memfd_secret, pages_in_use_stay_out)
 	EXPECT_EQ(sum_before - sum_now, kb);
 }
 
-TEST_F(memfd_secret, data_survives_a_pass)
+TEST_F_TIMEOUT(memfd_secret, data_survives_a_pass, 120)
 {
 	size_t i;
 
