@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -111,7 +112,7 @@ static int read_walk(struct dmap *map)
 	return map->nr ? 0 : -ENODATA;
 }
 
-static int read_meminfo(struct dmap *map)
+int dmap_meminfo(struct dmap *map)
 {
 	static const char * const names[DMAP_LEVELS] = {
 		"DirectMap4k: %lu", "DirectMap2M: %lu", "DirectMap1G: %lu",
@@ -143,7 +144,7 @@ int dmap_read(struct dmap *map)
 		return 0;
 
 	dmap_free(map);
-	return read_meminfo(map);
+	return dmap_meminfo(map);
 }
 
 void dmap_free(struct dmap *map)
@@ -214,14 +215,27 @@ bool dmap_same_attrs(const struct dmap *before, const struct dmap *after)
 	return each_overlap(before, after, same_attrs);
 }
 
+const struct dmap_range *dmap_find(const struct dmap *map, unsigned long addr)
+{
+	size_t i;
+
+	for (i = 0; i < map->nr; i++) {
+		if (map->ranges[i].start <= addr && addr < map->ranges[i].end)
+			return &map->ranges[i];
+	}
+
+	return NULL;
+}
+
 bool dmap_has_large_pages(const struct dmap *map)
 {
 	return map->kb[DMAP_2M] + map->kb[DMAP_1G] > map->kb[DMAP_4K];
 }
 
-long vm_event(const char *name)
+/* The number after @name in a file of lines "NAME NUMBER", or -1. */
+static long named_number(const char *path, const char *name)
 {
-	FILE *file = fopen("/proc/vmstat", "r");
+	FILE *file = fopen(path, "r");
 	char key[64];
 	long value, ret = -1;
 
@@ -237,6 +251,17 @@ long vm_event(const char *name)
 	fclose(file);
 
 	return ret;
+}
+
+long vm_event(const char *name)
+{
+	return named_number("/proc/vmstat", name);
+}
+
+long restore_refusals(const char *reason)
+{
+	return named_number("/sys/kernel/debug/direct_map_restore/refusals",
+			    reason);
 }
 
 int write_file(const char *path, const char *text)
@@ -268,6 +293,21 @@ int read_file(const char *path, char *text, size_t size)
 	return 0;
 }
 
+/* A file that takes more than one read; what does not fit is dropped. */
+int read_all(const char *path, char *text, size_t size)
+{
+	FILE *file = fopen(path, "r");
+	size_t len;
+
+	if (!file)
+		return -errno;
+	len = fread(text, 1, size - 1, file);
+	text[len] = '\0';
+	fclose(file);
+
+	return 0;
+}
+
 bool restore_available(void)
 {
 	return !access(RESTORE_DIR "run", F_OK);
@@ -276,6 +316,86 @@ bool restore_available(void)
 int restore_run(void)
 {
 	return write_file(RESTORE_DIR "run", "1");
+}
+
+int pages_open(void)
+{
+	return open(PAGES_FILE, O_RDWR | O_CLOEXEC);
+}
+
+int pages_do(int fd, const char *command, ...)
+{
+	char line[64];
+	va_list args;
+	int len;
+
+	va_start(args, command);
+	len = vsnprintf(line, sizeof(line), command, args);
+	va_end(args);
+
+	return write(fd, line, len) == len ? 0 : -errno;
+}
+
+static bool pages_where(int fd, unsigned long *addr, unsigned long *pfn)
+{
+	char line[64] = "";
+
+	return pread(fd, line, sizeof(line) - 1, 0) > 0 &&
+	       sscanf(line, "%lx %lx", addr, pfn) == 2;
+}
+
+unsigned long pages_addr(int fd)
+{
+	unsigned long addr, pfn;
+
+	return pages_where(fd, &addr, &pfn) ? addr : 0;
+}
+
+unsigned long pages_phys(int fd)
+{
+	unsigned long addr, pfn;
+
+	return pages_where(fd, &addr, &pfn) ? pfn * getpagesize() : 0;
+}
+
+/* What lies between a physical address and its place in the direct map. */
+static int direct_map_offset(int fd, unsigned long *offset)
+{
+	int err = pages_do(fd, "alloc 1");
+
+	if (err)
+		return err;
+	*offset = pages_addr(fd) - pages_phys(fd);
+
+	return pages_do(fd, "free");
+}
+
+int pages_take(int fd, const struct dmap *map, enum dmap_level level, int nr)
+{
+	unsigned long size = (unsigned long)nr * getpagesize();
+	unsigned long offset;
+	size_t i = map->nr;
+	int err = direct_map_offset(fd, &offset);
+
+	if (err)
+		return err;
+
+	/* From the end: what boot allocated lies at the beginning. */
+	while (i--) {
+		const struct dmap_range *range = &map->ranges[i];
+		unsigned long addr = range->end;
+
+		if (range->level != level)
+			continue;
+		while (addr >= range->start + size) {
+			addr -= size;
+			if (!pages_do(fd, "take %#lx %d",
+				      (addr - offset) / getpagesize(), nr))
+				return 0;
+		}
+	}
+
+	return -ENOMEM;
 }
 
 bool dmap_settles(const struct dmap *before, struct dmap *after,

@@ -30,6 +30,7 @@ struct dmap {
 };
 
 int dmap_read(struct dmap *map);
+int dmap_meminfo(struct dmap *map);	/* @kb only */
 void dmap_free(struct dmap *map);
 bool dmap_no_smaller(const struct dmap *before, const struct dmap *after);
 bool dmap_same_attrs(const struct dmap *before, const struct dmap *after);
@@ -37,15 +38,38 @@ bool dmap_same_attrs(const struct dmap *before, const struct dmap *after);
 /* Is any of it mapped by large pages? With debug_pagealloc none is. */
 bool dmap_has_large_pages(const struct dmap *map);
 
+/* The range that maps @addr, NULL if nothing does. Needs a walk. */
+const struct dmap_range *dmap_find(const struct dmap *map, unsigned long addr);
+
 /* Value of a line of /proc/vmstat, -1 if there is none. */
 long vm_event(const char *name);
 
 /* 0, or -errno. */
 int write_file(const char *path, const char *text);
 int read_file(const char *path, char *text, size_t size);
+int read_all(const char *path, char *text, size_t size);
 
 bool restore_available(void);
 int restore_run(void);
+
+/* How often a range was not restored for @reason, -1 if that is not counted. */
+long restore_refusals(const char *reason);
+
+/*
+ * Pages whose permissions a test can change, through the file of
+ * CONFIG_DIRECT_MAP_TEST; see arch/x86/mm/pat/direct_map_test.c for the
+ * commands. Closing frees the pages.
+ */
+#define PAGES_FILE "/sys/kernel/debug/direct_map_test"
+
+int pages_open(void);
+int pages_do(int fd, const char *command, ...)
+	__attribute__((format(printf, 2, 3)));	/* 0, or -errno */
+unsigned long pages_addr(int fd);		/* 0 if there are none */
+unsigned long pages_phys(int fd);
+
+/* Take @nr pages, aligned, that @map maps by @level. */
+int pages_take(int fd, const struct dmap *map, enum dmap_level level, int nr);
 
 /*
  * Read the direct map until it is mapped no smaller than @before or @seconds

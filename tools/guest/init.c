@@ -58,6 +58,7 @@ static void mount_all(void)
 	mount_or_warn("proc", "/proc");
 	mount_or_warn("sysfs", "/sys");
 	mount_or_warn("debugfs", "/sys/kernel/debug");
+	mount_or_warn("tracefs", "/sys/kernel/tracing");
 	mount_or_warn("tmpfs", "/tmp");
 	mkdir("/dev/shm", 01777);
 	mount_or_warn("tmpfs", "/dev/shm");

@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Whatever function changes the permissions of a part of a large page splits
+ * it. Once the change is undone, the large page comes back with the attributes
+ * that it had.
+ */
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "kselftest_harness.h"
+#include "dmap.h"
+
+#define PAGES		512
+#define MAX_CALLS	3
+
+FIXTURE(function)
+{
+	struct dmap before;
+	struct dmap split;
+	struct dmap after;
+	unsigned long addr;
+	int fd;
+};
+
+/* Both lists end with NULL. */
+FIXTURE_VARIANT(function)
+{
+	const char *change[MAX_CALLS + 1];
+	const char *undo[MAX_CALLS + 1];
+	bool map;		/* change them through a mapping of their own */
+	bool no_matter;		/* nobody relies on it: may not split or last */
+	bool page_by_page;	/* many calls for single pages */
+};
+
+#define FUNCTION(name, ...)						\
+	FIXTURE_VARIANT_ADD(function, name) { __VA_ARGS__ }
+
+FUNCTION(ro_rw, .change = { "ro" }, .undo = { "rw" });
+FUNCTION(ro_rw_page_by_page, .change = { "ro" }, .undo = { "rw" },
+	 .page_by_page = true);
+FUNCTION(x_nx, .change = { "ro", "x" }, .undo = { "nx", "rw" });
+FUNCTION(rox, .change = { "rox" }, .undo = { "nx", "rw" });
+FUNCTION(uc_wb, .change = { "uc" }, .undo = { "wb" });
+FUNCTION(wc_wb, .change = { "wc" }, .undo = { "wb" });
+FUNCTION(np_p, .change = { "np" }, .undo = { "p" });
+FUNCTION(np_p_page_by_page, .change = { "np" }, .undo = { "p" },
+	 .page_by_page = true);
+FUNCTION(ro_np_p_rw, .change = { "ro", "np" }, .undo = { "p", "rw" });
+FUNCTION(nonglobal_global, .change = { "nonglobal" }, .undo = { "global" },
+	 .no_matter = true);
+FUNCTION(decrypted_encrypted, .change = { "decrypted" },
+	 .undo = { "encrypted" }, .no_matter = true);
+FUNCTION(pages_uc_wb, .change = { "pages_uc" }, .undo = { "pages_wb" });
+FUNCTION(pages_ro_rw, .change = { "pages_ro" }, .undo = { "pages_rw" });
+FUNCTION(array_uc_wb, .change = { "array_uc" }, .undo = { "array_wb" });
+FUNCTION(array_wc_wb, .change = { "array_wc" }, .undo = { "array_wb" });
+FUNCTION(direct_map_invalid_default, .change = { "invalid" },
+	 .undo = { "default" });
+FUNCTION(direct_map_not_valid_valid, .change = { "not_valid" },
+	 .undo = { "valid" });
+FUNCTION(poison_unpoison, .change = { "poison" }, .undo = { "unpoison" });
+FUNCTION(alias_ro_rw, .change = { "ro" }, .undo = { "rw" }, .map = true);
+FUNCTION(alias_rox, .change = { "rox" }, .undo = { "nx", "rw" }, .map = true);
+FUNCTION(alias_np_p, .change = { "np" }, .undo = { "p" }, .map = true);
+
+FIXTURE_SETUP(function)
+{
+	self->fd = pages_open();
+	if (self->fd < 0)
+		SKIP(return, "no " PAGES_FILE ": needs CONFIG_DIRECT_MAP_TEST");
+	if (!restore_available())
+		SKIP(return, "no " RESTORE_DIR "run");
+
+	ASSERT_EQ(restore_run(), 0);
+	ASSERT_EQ(dmap_read(&self->before), 0);
+	if (!self->before.nr)
+		SKIP(return, "needs CONFIG_PTDUMP_DEBUGFS and debugfs mounted");
+	if (!dmap_has_large_pages(&self->before))
+		SKIP(return, "the direct map has no large pages: debug_pagealloc?");
+	if (pages_take(self->fd, &self->before, DMAP_1G, PAGES))
+		ASSERT_EQ(pages_take(self->fd, &self->before, DMAP_2M, PAGES), 0);
+	self->addr = pages_addr(self->fd);
+	ASSERT_EQ(pages_do(self->fd, "fill"), 0);
+	if (variant->map)
+		ASSERT_EQ(pages_do(self->fd, "map"), 0);
+}
+
+FIXTURE_TEARDOWN(function)
+{
+	if (self->fd >= 0)
+		close(self->fd);
+	dmap_free(&self->before);
+	dmap_free(&self->split);
+	dmap_free(&self->after);
+}
+
+static int call(int fd, const char *const *names, bool page_by_page, int first,
+		int nr)
+{
+	int i, err;
+
+	for (; *names; names++) {
+		if (!page_by_page) {
+			err = pages_do(fd, "%s %d %d", *names, first, nr);
+			if (err)
+				return err;
+			continue;
+		}
+		for (i = 0; i < nr; i++) {
+			err = pages_do(fd, "%s %d 1", *names, first + i);
+			if (err)
+				return err;
+		}
+	}
+
+	return 0;
+}
+
+static void there_and_back(struct __test_metadata *_metadata,
+			   FIXTURE_DATA(function) *self,
+			   const FIXTURE_VARIANT(function) *variant,
+			   int first, int nr)
+{
+	const struct dmap_range *range;
+
+	ASSERT_EQ(call(self->fd, variant->change, variant->page_by_page,
+		       first, nr), 0)
+		TH_LOG("change: %s", strerror(errno));
+	ASSERT_EQ(dmap_read(&self->split), 0);
+	/* A neighbour: what was changed need not be mapped now. */
+	range = dmap_find(&self->split, self->addr +
+			  (first ? 0 : nr) % PAGES * getpagesize());
+	if (nr < PAGES && !variant->no_matter)
+		EXPECT_TRUE(range && range->level == DMAP_4K);
+
+	/* It stays as it is for as long as the change lasts. */
+	ASSERT_EQ(restore_run(), 0);
+	dmap_free(&self->after);
+	ASSERT_EQ(dmap_read(&self->after), 0);
+	if (!variant->no_matter)
+		EXPECT_TRUE(dmap_same_attrs(&self->split, &self->after));
+
+	ASSERT_EQ(call(self->fd, variant->undo, variant->page_by_page,
+		       first, nr), 0)
+		TH_LOG("undo: %s", strerror(errno));
+	dmap_free(&self->after);
+	EXPECT_TRUE(dmap_settles(&self->before, &self->after, 0, true));
+	EXPECT_TRUE(dmap_same_attrs(&self->before, &self->after));
+	EXPECT_EQ(pages_do(self->fd, "check"), 0);
+}
+
+TEST_F_TIMEOUT(function, one_page, 120)
+{
+	there_and_back(_metadata, self, variant, 17, 1);
+}
+
+TEST_F_TIMEOUT(function, some_pages, 120)
+{
+	there_and_back(_metadata, self, variant, 0, 100);
+}
+
+TEST_F_TIMEOUT(function, whole_2M, 120)
+{
+	there_and_back(_metadata, self, variant, 0, PAGES);
+}
+
+TEST_HARNESS_MAIN
