@@ -30,6 +30,7 @@ help:
 	@echo 'make run        fetch, build and boot base and series; show the direct map healed'
 	@echo 'make test       everything that is tested; the last line counts'
 	@echo 'make baseline   the selftests on the unpatched base, where they must fail'
+	@echo 'make matrix     the selftests on each machine of ci/shapes.list (SHAPES=…)'
 	@echo 'make faults     break the series on purpose: each time a test must notice'
 	@echo 'make one TEST=… one selftest alone (KERNEL=base on the base)'
 	@echo 'make shell      a shell in a guest (KERNEL=base: of the base)'
@@ -82,13 +83,13 @@ run: begin guest-base guest-series
 
 # Stages of a test run go on after a failure; verdict says what they came to.
 .PHONY: begin test baseline
-.PHONY: check-series check-harness check-selftests check-baseline check-debug-pagealloc
+.PHONY: check-series check-harness check-selftests check-baseline check-shapes
 begin:
 	@mkdir -p $(BUILD); rm -f $(BUILD)/tally $(BUILD)/stages $(BUILD)/status $(BUILD)/junit-*.xml
 
 test: begin
-	@$(MAKE) -k check-harness check-series check-selftests check-baseline check-debug-pagealloc || true
-	@$(T)/verdict check-harness check-series selftests baseline debug-pagealloc
+	@$(MAKE) -k check-harness check-series check-selftests check-baseline check-shapes || true
+	@$(T)/verdict check-harness check-series selftests baseline $(TEST_SHAPES:%=shape-%)
 
 check-harness:
 	@. $(T)/lib.sh; stage check-harness $(TOP)ci/tests/run
@@ -102,9 +103,19 @@ check-selftests: guest-series
 check-baseline: guest-base
 	@. $(T)/lib.sh; stage baseline $(T)/selftests base
 
-# Everything is mapped by 4K there, and nothing restored: no warning either.
-check-debug-pagealloc: guest-series
-	@. $(T)/lib.sh; stage debug-pagealloc $(T)/selftests debug_pagealloc
+# Machines that differ in what can be restored at all.
+TEST_SHAPES := debug_pagealloc phenom nogbpages
+check-shapes: $(TEST_SHAPES:%=check-shape-%)
+
+check-shape-%: guest-series
+	@. $(T)/lib.sh; stage shape-$* $(T)/selftests $*
+
+# SHAPES=… for some of them
+SHAPES ?= $(shell sed -n 's/^\([a-z][^ ]*\) .*/\1/p' $(TOP)ci/shapes.list)
+.PHONY: matrix
+matrix: begin
+	@$(MAKE) -k $(SHAPES:%=check-shape-%) || true
+	@$(T)/verdict $(SHAPES:%=shape-%)
 
 baseline: begin
 	@$(MAKE) -k check-baseline || true

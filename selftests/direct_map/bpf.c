@@ -53,8 +53,8 @@ FIXTURE_SETUP(bpf)
 	if (restore_available())
 		ASSERT_EQ(restore_run(), 0);
 	ASSERT_EQ(dmap_read(&self->before), 0);
-	if (!dmap_has_large_pages(&self->before))
-		SKIP(return, "the direct map has no large pages: debug_pagealloc?");
+	if (dmap_hopeless(&self->before))
+		SKIP(return, "%s", dmap_hopeless(&self->before));
 }
 
 FIXTURE_TEARDOWN(bpf)

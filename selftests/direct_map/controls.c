@@ -29,8 +29,8 @@ FIXTURE_SETUP(controls)
 		SKIP(return, "needs root");
 
 	ASSERT_EQ(dmap_read(&self->before), 0);
-	if (!dmap_has_large_pages(&self->before))
-		SKIP(return, "the direct map has no large pages: debug_pagealloc?");
+	if (dmap_hopeless(&self->before))
+		SKIP(return, "%s", dmap_hopeless(&self->before));
 	dmap_free(&self->before);
 
 	ASSERT_EQ(read_file(RESTORE_DIR "delay_ms", self->delay_ms,

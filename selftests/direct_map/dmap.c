@@ -253,6 +253,21 @@ static long named_number(const char *path, const char *name)
 	return ret;
 }
 
+const char *dmap_hopeless(const struct dmap *map)
+{
+	char enabled[16];
+
+	if (!dmap_has_large_pages(map))
+		return "the direct map has no large pages: debug_pagealloc?";
+
+	if (!read_file(RESTORE_DIR "enabled", enabled, sizeof(enabled)) &&
+	    *enabled == '0' &&
+	    write_file(RESTORE_DIR "enabled", "1") == -EOPNOTSUPP)
+		return "restore is off for the whole system";
+
+	return NULL;
+}
+
 long vm_event(const char *name)
 {
 	return named_number("/proc/vmstat", name);

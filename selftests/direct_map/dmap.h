@@ -38,6 +38,9 @@ bool dmap_same_attrs(const struct dmap *before, const struct dmap *after);
 /* Is any of it mapped by large pages? With debug_pagealloc none is. */
 bool dmap_has_large_pages(const struct dmap *map);
 
+/* Why nothing can be restored on this machine, or NULL. */
+const char *dmap_hopeless(const struct dmap *map);
+
 /* The range that maps @addr, NULL if nothing does. Needs a walk. */
 const struct dmap_range *dmap_find(const struct dmap *map, unsigned long addr);
 

@@ -76,8 +76,8 @@ FIXTURE_SETUP(function)
 	ASSERT_EQ(dmap_read(&self->before), 0);
 	if (!self->before.nr)
 		SKIP(return, "needs CONFIG_PTDUMP_DEBUGFS and debugfs mounted");
-	if (!dmap_has_large_pages(&self->before))
-		SKIP(return, "the direct map has no large pages: debug_pagealloc?");
+	if (dmap_hopeless(&self->before))
+		SKIP(return, "%s", dmap_hopeless(&self->before));
 	if (pages_take(self->fd, &self->before, DMAP_1G, PAGES))
 		ASSERT_EQ(pages_take(self->fd, &self->before, DMAP_2M, PAGES), 0);
 	self->addr = pages_addr(self->fd);

@@ -100,6 +100,8 @@ FIXTURE_SETUP(hotplug)
 	ASSERT_EQ(dmap_read(&self->before), 0);
 	if (!self->before.nr)
 		SKIP(return, "needs CONFIG_PTDUMP_DEBUGFS and debugfs mounted");
+	if (dmap_hopeless(&self->before))
+		SKIP(return, "%s", dmap_hopeless(&self->before));
 }
 
 FIXTURE_TEARDOWN(hotplug)

@@ -49,8 +49,8 @@ FIXTURE_SETUP(memfd_secret)
 	if (restore_available())
 		ASSERT_EQ(restore_run(), 0);
 	ASSERT_EQ(dmap_read(&self->before), 0);
-	if (!dmap_has_large_pages(&self->before))
-		SKIP(return, "the direct map has no large pages: debug_pagealloc?");
+	if (dmap_hopeless(&self->before))
+		SKIP(return, "%s", dmap_hopeless(&self->before));
 
 	self->size = variant->size;
 	self->secret = secret_alloc(self->size);
