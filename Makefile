@@ -58,7 +58,7 @@ base-tree: source
 series-tree: base-tree
 	@. $(T)/lib.sh; stage apply $(T)/apply-series $(QUIET)
 
-.PHONY: kernel-base kernel-series guest-base guest-series image
+.PHONY: kernel-base kernel-series kernel-debug guest-base guest-series guest-debug image
 kernel-base: base-tree
 	@. $(T)/lib.sh; stage build-base $(T)/build-kernel base $(QUIET)
 
@@ -71,8 +71,14 @@ guest-base: kernel-base series-tree
 guest-series: kernel-series
 	@. $(T)/lib.sh; stage guest-series $(T)/build-guest series $(QUIET)
 
+kernel-debug: series-tree
+	@. $(T)/lib.sh; stage build-debug $(T)/build-kernel debug $(QUIET)
+
+guest-debug: kernel-debug
+	@. $(T)/lib.sh; stage guest-debug $(T)/build-guest debug $(QUIET)
+
 image: kernel-$(KERNEL)
-	@echo $(abspath $(BUILD)/$(KERNEL)/.build/arch/x86/boot/bzImage)
+	@. $(T)/lib.sh; echo "$$(kernel_out $(KERNEL))/arch/x86/boot/bzImage"
 
 .PHONY: run
 run: begin guest-base guest-series

@@ -86,3 +86,20 @@ run_check() {	# name, command
 	printf 'fail\t%s\t\n' "$name" >> "$BUILD/tally"
 	return 1
 }
+
+# Where a kernel's source is, and where it is built: inside the source, so that
+# all paths of the build are relative to it and the compiler cache serves a
+# clone at any other place. "debug" is the series, built to complain.
+kernel_tree() {	# base|series|debug
+	case $1 in
+	debug) echo "$BUILD/series" ;;
+	*) echo "$BUILD/$1" ;;
+	esac
+}
+
+kernel_out() {	# base|series|debug
+	case $1 in
+	debug) echo "$BUILD/series/.build-debug" ;;
+	*) echo "$BUILD/$1/.build" ;;
+	esac
+}

@@ -52,7 +52,7 @@ FIXTURE_SETUP(bpf)
 	sleep(1);
 	if (restore_available())
 		ASSERT_EQ(restore_run(), 0);
-	ASSERT_EQ(dmap_read(&self->before), 0);
+	ASSERT_EQ(dmap_read_settled(&self->before), 0);
 	if (dmap_hopeless(&self->before))
 		SKIP(return, "%s", dmap_hopeless(&self->before));
 }

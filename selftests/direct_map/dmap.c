@@ -75,6 +75,19 @@ static bool parse_range(const char *line, struct dmap_range *range)
 	return true;
 }
 
+/* What a line says of 4K pages that are not present. */
+static unsigned long absent_kb(const char *line)
+{
+	unsigned long start, end;
+	char size[32], level[8], rest;
+
+	if (sscanf(line, "0x%lx-0x%lx %31s %7s %c", &start, &end, size, level,
+		   &rest) != 4 || strcmp(level, "pte"))
+		return 0;
+
+	return (end - start) / 1024;
+}
+
 static int read_walk(struct dmap *map)
 {
 	FILE *file = fopen(PTDUMP, "r");
@@ -91,6 +104,8 @@ static int read_walk(struct dmap *map)
 			inside = strstr(line, "Low Kernel Mapping");
 			continue;
 		}
+		if (inside)
+			map->kb_absent += absent_kb(line);
 		if (!inside || !parse_range(line, &range))
 			continue;
 		if (map->nr == room) {
@@ -145,6 +160,49 @@ int dmap_read(struct dmap *map)
 
 	dmap_free(map);
 	return dmap_meminfo(map);
+}
+
+static bool equal(const struct dmap *a, const struct dmap *b)
+{
+	size_t i;
+
+	for (i = 0; i < a->nr && i < b->nr; i++) {
+		const struct dmap_range *x = &a->ranges[i], *y = &b->ranges[i];
+
+		if (x->start != y->start || x->end != y->end ||
+		    x->level != y->level || strcmp(x->attrs, y->attrs))
+			return false;
+	}
+
+	return a->nr == b->nr;
+}
+
+/*
+ * What ran before may still be at it: programs and modules go by RCU and works
+ * of their own.
+ */
+int dmap_read_settled(struct dmap *map)
+{
+	int err, tries = 20;
+	struct dmap again;
+	bool same;
+
+	err = dmap_read(map);
+	while (!err && tries--) {
+		sleep(1);
+		if (restore_available())
+			restore_run();
+		err = dmap_read(&again);
+		if (err)
+			break;
+		same = equal(map, &again);
+		dmap_free(map);
+		*map = again;
+		if (same)
+			break;
+	}
+
+	return err;
 }
 
 void dmap_free(struct dmap *map)

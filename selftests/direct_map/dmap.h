@@ -25,11 +25,13 @@ struct dmap_range {
  */
 struct dmap {
 	unsigned long kb[DMAP_LEVELS];
+	unsigned long kb_absent;	/* in page tables, but not present */
 	struct dmap_range *ranges;
 	size_t nr;
 };
 
 int dmap_read(struct dmap *map);
+int dmap_read_settled(struct dmap *map);
 int dmap_meminfo(struct dmap *map);	/* @kb only */
 void dmap_free(struct dmap *map);
 bool dmap_no_smaller(const struct dmap *before, const struct dmap *after);

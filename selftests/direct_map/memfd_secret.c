@@ -132,6 +132,22 @@ TEST_F_TIMEOUT(memfd_secret, attributes_as_before, 120)
 	EXPECT_TRUE(dmap_same_attrs(&self->before, &self->after));
 }
 
+/* Even where nothing is restored, what is present again is as it was. */
+TEST_F_TIMEOUT(memfd_secret, freed_pages_are_global_again, 120)
+{
+	if (!self->before.nr)
+		SKIP(return, "needs CONFIG_PTDUMP_DEBUGFS and debugfs mounted");
+
+	if (restore_available())
+		ASSERT_EQ(write_file(RESTORE_DIR "enabled", "0"), 0);
+	secret_free(self->secret, self->size);
+	self->secret = NULL;
+	EXPECT_EQ(dmap_read(&self->after), 0);
+	EXPECT_TRUE(dmap_same_attrs(&self->before, &self->after));
+	if (restore_available())
+		ASSERT_EQ(write_file(RESTORE_DIR "enabled", "1"), 0);
+}
+
 TEST_F_TIMEOUT(memfd_secret, comes_back_unasked, 120)
 {
 	secret_free(self->secret, self->size);

@@ -81,7 +81,7 @@ FIXTURE_SETUP(race)
 
 	if (restore_available())
 		ASSERT_EQ(restore_run(), 0);
-	ASSERT_EQ(dmap_read(&self->before), 0);
+	ASSERT_EQ(dmap_read_settled(&self->before), 0);
 	if (dmap_hopeless(&self->before))
 		SKIP(return, "%s", dmap_hopeless(&self->before));
 }

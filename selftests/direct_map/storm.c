@@ -259,7 +259,7 @@ FIXTURE_SETUP(storm)
 	load_module();
 	sleep(2);
 	ASSERT_EQ(restore_run(), 0);
-	ASSERT_EQ(dmap_read(&self->before), 0);
+	ASSERT_EQ(dmap_read_settled(&self->before), 0);
 	if (dmap_hopeless(&self->before))
 		SKIP(return, "%s", dmap_hopeless(&self->before));
 }

@@ -4,7 +4,9 @@
  * -icount shift=0 one nanosecond is one instruction.
  */
 #define _GNU_SOURCE
+#include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
@@ -41,6 +43,56 @@ static void ordinary_faults(void)
 	printf("ordinary-free %ld\n", (now() - middle) / (long)PAGES);
 }
 
+static unsigned long symbol(const char *name)
+{
+	FILE *file = fopen("/proc/kallsyms", "r");
+	unsigned long addr, found = 0;
+	char key[128];
+
+	while (file && fscanf(file, "%lx %*c %127s%*[^\n]", &addr, key) == 2) {
+		if (!strcmp(key, name)) {
+			found = addr;
+			break;
+		}
+	}
+	if (file)
+		fclose(file);
+
+	return found;
+}
+
+static void print_parameter(const char *what, const char *name)
+{
+	char path[128], text[32] = "";
+
+	snprintf(path, sizeof(path), "/sys/module/set_memory_cost/parameters/%s",
+		 name);
+	read_file(path, text, sizeof(text));
+	printf("%s %ld\n", what, atol(text));
+}
+
+/* Pairs of calls, measured by a module. */
+static int pairs(void)
+{
+	unsigned long ro = symbol("set_memory_ro"), rw = symbol("set_memory_rw");
+	unsigned long invalid = symbol("set_direct_map_invalid_noflush");
+	unsigned long valid = symbol("set_direct_map_default_noflush");
+	int fd = open("/modules/set_memory_cost.ko", O_RDONLY);
+	char args[160];
+
+	if (!ro || !rw || !invalid || !valid || fd < 0)
+		return -1;
+	snprintf(args, sizeof(args), "ro=%lu rw=%lu invalid=%lu valid=%lu",
+		 ro, rw, invalid, valid);
+	if (syscall(__NR_finit_module, fd, args, 0))
+		return -1;
+	close(fd);
+	print_parameter("set-memory-pair", "set_memory_pair");
+	print_parameter("direct-map-pair", "direct_map_pair");
+
+	return 0;
+}
+
 int main(void)
 {
 	long start, middle, restored = vm_event("direct_map_restore_2m");
@@ -51,6 +103,10 @@ int main(void)
 	if (restore_available())
 		write_file(RESTORE_DIR "delay_ms", "3600000");
 
+	if (pairs()) {
+		perror("the module that measures set_memory");
+		return 1;
+	}
 	ordinary_faults();
 	for (round = 0; round < 2; round++) {
 		start = now();
