@@ -18,7 +18,7 @@ override BUILD := $(abspath $(BUILD))
 override DOWNLOADS := $(abspath $(DOWNLOADS))
 T := $(TOP)tools
 
-export BUILD DOWNLOADS LINUX REV TARBALL MIRROR ACCEL
+export BUILD DOWNLOADS LINUX REV TARBALL MIRROR ACCEL STORM_SECONDS
 
 # With -s only what was asked for goes to standard output.
 ifneq (,$(findstring s,$(filter-out --%,$(firstword -$(MAKEFLAGS)))))
@@ -31,6 +31,7 @@ help:
 	@echo 'make test       everything that is tested; the last line counts'
 	@echo 'make baseline   the selftests on the unpatched base, where they must fail'
 	@echo 'make matrix     the selftests on each machine of ci/shapes.list (SHAPES=…)'
+	@echo 'make debug      the selftests on a kernel with KASAN, lockdep, … (STORM_SECONDS=600)'
 	@echo 'make faults     break the series on purpose: each time a test must notice'
 	@echo 'make one TEST=… one selftest alone (KERNEL=base on the base)'
 	@echo 'make shell      a shell in a guest (KERNEL=base: of the base)'
@@ -115,6 +116,14 @@ check-shapes: $(TEST_SHAPES:%=check-shape-%)
 
 check-shape-%: guest-series
 	@. $(T)/lib.sh; stage shape-$* $(T)/selftests $*
+
+check-shape-debug: guest-debug
+	@. $(T)/lib.sh; stage shape-debug $(T)/selftests debug
+
+.PHONY: debug
+debug: begin
+	@$(MAKE) -k check-shape-debug || true
+	@$(T)/verdict shape-debug
 
 # SHAPES=… for some of them
 SHAPES ?= $(shell sed -n 's/^\([a-z][^ ]*\) .*/\1/p' $(TOP)ci/shapes.list)

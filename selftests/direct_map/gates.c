@@ -120,6 +120,8 @@ TEST_F_TIMEOUT(gate, marked_4k, 60)
 {
 	ASSERT_EQ(pages_do(self->fd, "4k %d 1", PAGE), 0);
 	is_refused(_metadata, self, "kernel_4k");
+	ASSERT_EQ(pages_do(self->fd, "non4k %d 1", PAGE), 0);
+	is_restored(_metadata, self);
 }
 
 TEST_F_TIMEOUT(gate, split_2M_in_1G, 60)

@@ -29,7 +29,7 @@
 #include <unistd.h>
 
 #define MAX_ARGS	256
-#define COMMAND_SECONDS	900
+#define COMMAND_SECONDS	3600
 
 static FILE *results;
 
