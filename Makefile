@@ -143,7 +143,7 @@ one: begin guest-$(KERNEL)
 	@$(T)/verdict selftest
 
 .PHONY: faults
-faults: begin guest-series
+faults: begin guest-series guest-debug
 	@. $(T)/lib.sh; stage faults $(T)/faults $(FAULT) || true
 	@$(T)/verdict faults
 
