@@ -68,8 +68,7 @@ long restore_refusals(const char *reason);
 #define PAGES_FILE "/sys/kernel/debug/direct_map_test"
 
 int pages_open(void);
-int pages_do(int fd, const char *command, ...)
-	__attribute__((format(printf, 2, 3)));	/* 0, or -errno */
+int pages_do(int fd, const char *command, ...);	/* 0, or -errno */
 unsigned long pages_addr(int fd);		/* 0 if there are none */
 unsigned long pages_phys(int fd);
 

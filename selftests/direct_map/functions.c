@@ -33,36 +33,138 @@ FIXTURE_VARIANT(function)
 	bool page_by_page;	/* many calls for single pages */
 };
 
-#define FUNCTION(name, ...)						\
-	FIXTURE_VARIANT_ADD(function, name) { __VA_ARGS__ }
+FIXTURE_VARIANT_ADD(function, ro_rw)
+{
+	.change = { "ro" },
+	.undo = { "rw" },
+};
 
-FUNCTION(ro_rw, .change = { "ro" }, .undo = { "rw" });
-FUNCTION(ro_rw_page_by_page, .change = { "ro" }, .undo = { "rw" },
-	 .page_by_page = true);
-FUNCTION(x_nx, .change = { "ro", "x" }, .undo = { "nx", "rw" });
-FUNCTION(rox, .change = { "rox" }, .undo = { "nx", "rw" });
-FUNCTION(uc_wb, .change = { "uc" }, .undo = { "wb" });
-FUNCTION(wc_wb, .change = { "wc" }, .undo = { "wb" });
-FUNCTION(np_p, .change = { "np" }, .undo = { "p" });
-FUNCTION(np_p_page_by_page, .change = { "np" }, .undo = { "p" },
-	 .page_by_page = true);
-FUNCTION(ro_np_p_rw, .change = { "ro", "np" }, .undo = { "p", "rw" });
-FUNCTION(nonglobal_global, .change = { "nonglobal" }, .undo = { "global" },
-	 .no_matter = true);
-FUNCTION(decrypted_encrypted, .change = { "decrypted" },
-	 .undo = { "encrypted" }, .no_matter = true);
-FUNCTION(pages_uc_wb, .change = { "pages_uc" }, .undo = { "pages_wb" });
-FUNCTION(pages_ro_rw, .change = { "pages_ro" }, .undo = { "pages_rw" });
-FUNCTION(array_uc_wb, .change = { "array_uc" }, .undo = { "array_wb" });
-FUNCTION(array_wc_wb, .change = { "array_wc" }, .undo = { "array_wb" });
-FUNCTION(direct_map_invalid_default, .change = { "invalid" },
-	 .undo = { "default" });
-FUNCTION(direct_map_not_valid_valid, .change = { "not_valid" },
-	 .undo = { "valid" });
-FUNCTION(poison_unpoison, .change = { "poison" }, .undo = { "unpoison" });
-FUNCTION(alias_ro_rw, .change = { "ro" }, .undo = { "rw" }, .map = true);
-FUNCTION(alias_rox, .change = { "rox" }, .undo = { "nx", "rw" }, .map = true);
-FUNCTION(alias_np_p, .change = { "np" }, .undo = { "p" }, .map = true);
+FIXTURE_VARIANT_ADD(function, ro_rw_page_by_page)
+{
+	.change = { "ro" },
+	.undo = { "rw" },
+	.page_by_page = true,
+};
+
+FIXTURE_VARIANT_ADD(function, x_nx)
+{
+	.change = { "ro", "x" },
+	.undo = { "nx", "rw" },
+};
+
+FIXTURE_VARIANT_ADD(function, rox)
+{
+	.change = { "rox" },
+	.undo = { "nx", "rw" },
+};
+
+FIXTURE_VARIANT_ADD(function, uc_wb)
+{
+	.change = { "uc" },
+	.undo = { "wb" },
+};
+
+FIXTURE_VARIANT_ADD(function, wc_wb)
+{
+	.change = { "wc" },
+	.undo = { "wb" },
+};
+
+FIXTURE_VARIANT_ADD(function, np_p)
+{
+	.change = { "np" },
+	.undo = { "p" },
+};
+
+FIXTURE_VARIANT_ADD(function, np_p_page_by_page)
+{
+	.change = { "np" },
+	.undo = { "p" },
+	.page_by_page = true,
+};
+
+FIXTURE_VARIANT_ADD(function, ro_np_p_rw)
+{
+	.change = { "ro", "np" },
+	.undo = { "p", "rw" },
+};
+
+FIXTURE_VARIANT_ADD(function, nonglobal_global)
+{
+	.change = { "nonglobal" },
+	.undo = { "global" },
+	.no_matter = true,
+};
+
+FIXTURE_VARIANT_ADD(function, decrypted_encrypted)
+{
+	.change = { "decrypted" },
+	.undo = { "encrypted" },
+	.no_matter = true,
+};
+
+FIXTURE_VARIANT_ADD(function, pages_uc_wb)
+{
+	.change = { "pages_uc" },
+	.undo = { "pages_wb" },
+};
+
+FIXTURE_VARIANT_ADD(function, pages_ro_rw)
+{
+	.change = { "pages_ro" },
+	.undo = { "pages_rw" },
+};
+
+FIXTURE_VARIANT_ADD(function, array_uc_wb)
+{
+	.change = { "array_uc" },
+	.undo = { "array_wb" },
+};
+
+FIXTURE_VARIANT_ADD(function, array_wc_wb)
+{
+	.change = { "array_wc" },
+	.undo = { "array_wb" },
+};
+
+FIXTURE_VARIANT_ADD(function, direct_map_invalid_default)
+{
+	.change = { "invalid" },
+	.undo = { "default" },
+};
+
+FIXTURE_VARIANT_ADD(function, direct_map_not_valid_valid)
+{
+	.change = { "not_valid" },
+	.undo = { "valid" },
+};
+
+FIXTURE_VARIANT_ADD(function, poison_unpoison)
+{
+	.change = { "poison" },
+	.undo = { "unpoison" },
+};
+
+FIXTURE_VARIANT_ADD(function, alias_ro_rw)
+{
+	.change = { "ro" },
+	.undo = { "rw" },
+	.map = true,
+};
+
+FIXTURE_VARIANT_ADD(function, alias_rox)
+{
+	.change = { "rox" },
+	.undo = { "nx", "rw" },
+	.map = true,
+};
+
+FIXTURE_VARIANT_ADD(function, alias_np_p)
+{
+	.change = { "np" },
+	.undo = { "p" },
+	.map = true,
+};
 
 FIXTURE_SETUP(function)
 {

@@ -18,7 +18,7 @@
 #define ACPI	"/sys/bus/acpi/devices/"
 #define DIMM	"PNP0C80:"
 #define PAGES	512
-#define GB	(1UL << 30)
+#define GB	(1024UL * 1024 * 1024)
 
 static unsigned long block_size;
 
@@ -155,23 +155,27 @@ static enum dmap_level level_at(unsigned long addr)
 	return level;
 }
 
-#define OFFLINE_A_BLOCK()						\
-	do {								\
-		if (!self->before.kb[DMAP_1G])				\
-			SKIP(return, "no 1G pages in the direct map of this machine");	\
-		if (block_size >= GB)					\
-			SKIP(return, "memory blocks of 1G or more");	\
-		self->block = offline_in_1G(&self->before, self->offset);	\
-		if (!self->block)					\
-			SKIP(return, "no memory block of a 1G page can go offline");	\
-	} while (0)
+/* Puts one offline for the test; why that can't be, or NULL. */
+static const char *offline_a_block(FIXTURE_DATA(hotplug) *self)
+{
+	if (!self->before.kb[DMAP_1G])
+		return "no 1G pages in the direct map of this machine";
+	if (block_size >= GB)
+		return "memory blocks of 1G or more";
+	self->block = offline_in_1G(&self->before, self->offset);
+
+	return self->block ? NULL : "no memory block of a 1G page can go offline";
+}
 
 TEST_F_TIMEOUT(hotplug, 1G_is_split_while_a_part_is_offline, 120)
 {
 	long offline = restore_refusals("offline");
+	const char *why_not;
 	unsigned long addr;
 
-	OFFLINE_A_BLOCK();
+	why_not = offline_a_block(self);
+	if (why_not)
+		SKIP(return, "%s", why_not);
 	addr = self->block * block_size + self->offset;
 	EXPECT_TRUE(level_at(addr) == DMAP_2M);
 	ASSERT_EQ(restore_run(), 0);
@@ -187,9 +191,12 @@ TEST_F_TIMEOUT(hotplug, 1G_is_split_while_a_part_is_offline, 120)
 /* A table that was not restored because it was offline is not forgotten. */
 TEST_F_TIMEOUT(hotplug, 2M_split_before_offline_comes_back, 120)
 {
+	const char *why_not;
 	unsigned long phys;
 
-	OFFLINE_A_BLOCK();
+	why_not = offline_a_block(self);
+	if (why_not)
+		SKIP(return, "%s", why_not);
 	phys = self->block * block_size;
 	ASSERT_EQ(block_set(self->block, "online"), 0);
 	ASSERT_EQ(restore_run(), 0);
@@ -208,9 +215,12 @@ TEST_F_TIMEOUT(hotplug, 2M_split_before_offline_comes_back, 120)
 
 TEST_F_TIMEOUT(hotplug, block_of_1G_removed_and_added, 120)
 {
+	const char *why_not;
 	unsigned long phys;
 
-	OFFLINE_A_BLOCK();
+	why_not = offline_a_block(self);
+	if (why_not)
+		SKIP(return, "%s", why_not);
 	phys = self->block * block_size;
 
 	/* One of its tables is queued when it goes. */
