@@ -23,6 +23,8 @@ SPLAT = re.compile("|".join((
 HARMLESS = re.compile("|".join((
     r"debug: unmapping init|page_table_check: (enabled|disabled)",
     r"x86/mm: Checked W\+X mappings: passed",
+    # What CONFIG_CPA_DEBUG asks for at boot, and must not get.
+    r"CPA +protect +Rodata RO: ",
 )))
 
 
