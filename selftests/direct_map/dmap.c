@@ -9,6 +9,7 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "dmap.h"
@@ -183,12 +184,13 @@ static bool equal(const struct dmap *a, const struct dmap *b)
  */
 int dmap_read_settled(struct dmap *map)
 {
-	int err, tries = 20;
+	time_t end = time(NULL) + 20;
 	struct dmap again;
 	bool same;
+	int err;
 
 	err = dmap_read(map);
-	while (!err && tries--) {
+	while (!err && time(NULL) < end) {
 		sleep(1);
 		if (restore_available())
 			restore_run();
