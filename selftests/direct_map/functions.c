@@ -254,14 +254,9 @@ static void there_and_back(struct __test_metadata *_metadata,
 	EXPECT_EQ(pages_do(self->fd, "check"), 0);
 }
 
-TEST_F_TIMEOUT(function, one_page, 120)
-{
-	there_and_back(_metadata, self, variant, 17, 1);
-}
-
 TEST_F_TIMEOUT(function, some_pages, 120)
 {
-	there_and_back(_metadata, self, variant, 0, 100);
+	there_and_back(_metadata, self, variant, 17, 30);
 }
 
 TEST_F_TIMEOUT(function, whole_2M, 120)

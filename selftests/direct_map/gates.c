@@ -331,7 +331,7 @@ TEST_F_TIMEOUT(gate, thousand_cycles_are_scanned_seldom, 300)
 	for (i = 0; i < 1000; i++) {
 		ASSERT_EQ(pages_do(self->fd, "np %d 1", PAGE), 0);
 		ASSERT_EQ(pages_do(self->fd, "p %d 1", PAGE), 0);
-		usleep(30000);
+		usleep(20000);
 	}
 	scanned = vm_event("direct_map_restore_scanned") - scanned;
 	TH_LOG("%ld scans", scanned);
