@@ -5,7 +5,6 @@
  */
 #define _GNU_SOURCE
 #include <errno.h>
-#include <linux/bpf.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -14,22 +13,6 @@
 #include "dmap.h"
 
 #define PROGRAMS 3000
-
-static int load_program(void)
-{
-	static const struct bpf_insn insns[] = {
-		{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_0 },
-		{ .code = BPF_JMP | BPF_EXIT },
-	};
-	union bpf_attr attr = {
-		.prog_type = BPF_PROG_TYPE_SOCKET_FILTER,
-		.insns = (unsigned long)insns,
-		.insn_cnt = ARRAY_SIZE(insns),
-		.license = (unsigned long)"GPL",
-	};
-
-	return syscall(__NR_bpf, BPF_PROG_LOAD, &attr, sizeof(attr));
-}
 
 FIXTURE(bpf)
 {
@@ -42,7 +25,7 @@ FIXTURE(bpf)
 FIXTURE_SETUP(bpf)
 {
 	struct rlimit limit = { PROGRAMS + 64, PROGRAMS + 64 };
-	int fd = load_program();
+	int fd = load_bpf_program();
 
 	if (fd < 0)
 		SKIP(return, "can't load a BPF program: needs root and CONFIG_BPF_SYSCALL");
@@ -70,7 +53,7 @@ TEST_F_TIMEOUT(bpf, no_range_smaller_after_3000_programs, 300)
 	int i;
 
 	for (i = 0; i < PROGRAMS; i++) {
-		int fd = load_program();
+		int fd = load_bpf_program();
 
 		ASSERT_GE(fd, 0);
 		close(fd);
@@ -84,7 +67,7 @@ TEST_F_TIMEOUT(bpf, no_range_smaller_after_3000_programs_at_once,
 	       300)
 {
 	for (self->nr = 0; self->nr < PROGRAMS; self->nr++) {
-		self->fds[self->nr] = load_program();
+		self->fds[self->nr] = load_bpf_program();
 		ASSERT_GE(self->fds[self->nr], 0);
 	}
 	if (restore_available())

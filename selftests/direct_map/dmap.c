@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/bpf.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -287,12 +288,37 @@ const struct dmap_range *dmap_find(const struct dmap *map, unsigned long addr)
 	return NULL;
 }
 
-bool dmap_has_large_pages(const struct dmap *map)
+enum dmap_level dmap_level_at(unsigned long addr)
+{
+	enum dmap_level level = DMAP_LEVELS;
+	const struct dmap_range *range;
+	struct dmap map;
+
+	if (dmap_read(&map))
+		return level;
+	range = dmap_find(&map, addr);
+	if (range)
+		level = range->level;
+	dmap_free(&map);
+
+	return level;
+}
+
+/* With debug_pagealloc there are none. */
+static bool dmap_has_large_pages(const struct dmap *map)
 {
 	return map->kb[DMAP_2M] + map->kb[DMAP_1G] > map->kb[DMAP_4K];
 }
 
-/* The number after @name in a file of lines "NAME NUMBER", or -1. */
+const char *dmap_hopeless_to_see(const struct dmap *map)
+{
+	if (!map->nr)
+		return "needs CONFIG_PTDUMP_DEBUGFS and debugfs mounted";
+
+	return dmap_hopeless(map);
+}
+
+/* The number after @name in a file of lines "NAME NUMBER ...", or -1. */
 static long named_number(const char *path, const char *name)
 {
 	FILE *file = fopen(path, "r");
@@ -302,7 +328,7 @@ static long named_number(const char *path, const char *name)
 	if (!file)
 		return -1;
 
-	while (fscanf(file, "%63s %ld", key, &value) == 2) {
+	while (fscanf(file, "%63s %ld%*[^\n]", key, &value) == 2) {
 		if (!strcmp(key, name)) {
 			ret = value;
 			break;
@@ -331,6 +357,11 @@ const char *dmap_hopeless(const struct dmap *map)
 long vm_event(const char *name)
 {
 	return named_number("/proc/vmstat", name);
+}
+
+long meminfo_kb(const char *name)
+{
+	return named_number("/proc/meminfo", name);
 }
 
 long restore_refusals(const char *reason)
@@ -473,6 +504,14 @@ int pages_take(int fd, const struct dmap *map, enum dmap_level level, int nr)
 	return -ENOMEM;
 }
 
+int pages_take_large(int fd, const struct dmap *map, int nr)
+{
+	if (!pages_take(fd, map, DMAP_1G, nr))
+		return 0;
+
+	return pages_take(fd, map, DMAP_2M, nr);
+}
+
 bool dmap_settles(const struct dmap *before, struct dmap *after,
 		  unsigned int seconds, bool run)
 {
@@ -533,4 +572,32 @@ void *secret_alloc(size_t size)
 void secret_free(void *secret, size_t size)
 {
 	munmap(secret, size);
+}
+
+int load_bpf_program(void)
+{
+	static const struct bpf_insn insns[] = {
+		{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_0 },
+		{ .code = BPF_JMP | BPF_EXIT },
+	};
+	union bpf_attr attr = {
+		.prog_type = BPF_PROG_TYPE_SOCKET_FILTER,
+		.insns = (unsigned long)insns,
+		.insn_cnt = sizeof(insns) / sizeof(*insns),
+		.license = (unsigned long)"GPL",
+	};
+
+	return syscall(__NR_bpf, BPF_PROG_LOAD, &attr, sizeof(attr));
+}
+
+const char *test_module(char *name, size_t size)
+{
+	const char *path = getenv(MODULE_ENV), *base;
+
+	if (!path)
+		return NULL;
+	base = strrchr(path, '/') ? strrchr(path, '/') + 1 : path;
+	snprintf(name, size, "%.*s", (int)strcspn(base, "."), base);
+
+	return path;
 }

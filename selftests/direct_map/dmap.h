@@ -37,17 +37,23 @@ void dmap_free(struct dmap *map);
 bool dmap_no_smaller(const struct dmap *before, const struct dmap *after);
 bool dmap_same_attrs(const struct dmap *before, const struct dmap *after);
 
-/* Is any of it mapped by large pages? With debug_pagealloc none is. */
-bool dmap_has_large_pages(const struct dmap *map);
-
 /* Why nothing can be restored on this machine, or NULL. */
 const char *dmap_hopeless(const struct dmap *map);
+
+/* The same, or why it could not be seen. */
+const char *dmap_hopeless_to_see(const struct dmap *map);
 
 /* The range that maps @addr, NULL if nothing does. Needs a walk. */
 const struct dmap_range *dmap_find(const struct dmap *map, unsigned long addr);
 
+/* How @addr is mapped now: DMAP_LEVELS if it is not. */
+enum dmap_level dmap_level_at(unsigned long addr);
+
 /* Value of a line of /proc/vmstat, -1 if there is none. */
 long vm_event(const char *name);
+
+/* Value of a line of /proc/meminfo, with the colon in @name. */
+long meminfo_kb(const char *name);
 
 /* 0, or -errno. */
 int write_file(const char *path, const char *text);
@@ -75,6 +81,9 @@ unsigned long pages_phys(int fd);
 /* Take @nr pages, aligned, that @map maps by @level. */
 int pages_take(int fd, const struct dmap *map, enum dmap_level level, int nr);
 
+/* The same, of a 1G page if there is one to be had, else of 2M pages. */
+int pages_take_large(int fd, const struct dmap *map, int nr);
+
 /*
  * Read the direct map until it is mapped no smaller than @before or @seconds
  * are over; with @run, ask for a pass before each look.
@@ -85,5 +94,13 @@ bool dmap_settles(const struct dmap *before, struct dmap *after,
 /* Fault in secret memory: its pages leave the direct map. NULL on error. */
 void *secret_alloc(size_t size);
 void secret_free(void *secret, size_t size);
+
+/* A file descriptor of the smallest BPF program, or -1. */
+int load_bpf_program(void);
+
+/* A module without dependencies that is not loaded, and its name; or NULL. */
+#define MODULE_ENV "DIRECT_MAP_TEST_MODULE"
+
+const char *test_module(char *name, size_t size);
 
 #endif

@@ -176,12 +176,9 @@ FIXTURE_SETUP(function)
 
 	ASSERT_EQ(restore_run(), 0);
 	ASSERT_EQ(dmap_read(&self->before), 0);
-	if (!self->before.nr)
-		SKIP(return, "needs CONFIG_PTDUMP_DEBUGFS and debugfs mounted");
-	if (dmap_hopeless(&self->before))
-		SKIP(return, "%s", dmap_hopeless(&self->before));
-	if (pages_take(self->fd, &self->before, DMAP_1G, PAGES))
-		ASSERT_EQ(pages_take(self->fd, &self->before, DMAP_2M, PAGES), 0);
+	if (dmap_hopeless_to_see(&self->before))
+		SKIP(return, "%s", dmap_hopeless_to_see(&self->before));
+	ASSERT_EQ(pages_take_large(self->fd, &self->before, PAGES), 0);
 	self->addr = pages_addr(self->fd);
 	ASSERT_EQ(pages_do(self->fd, "fill"), 0);
 	if (variant->map)

@@ -36,12 +36,9 @@ FIXTURE_SETUP(gate)
 
 	ASSERT_EQ(restore_run(), 0);
 	ASSERT_EQ(dmap_read(&self->before), 0);
-	if (!self->before.nr)
-		SKIP(return, "needs CONFIG_PTDUMP_DEBUGFS and debugfs mounted");
-	if (dmap_hopeless(&self->before))
-		SKIP(return, "%s", dmap_hopeless(&self->before));
-	if (pages_take(self->fd, &self->before, DMAP_1G, PAGES))
-		ASSERT_EQ(pages_take(self->fd, &self->before, DMAP_2M, PAGES), 0);
+	if (dmap_hopeless_to_see(&self->before))
+		SKIP(return, "%s", dmap_hopeless_to_see(&self->before));
+	ASSERT_EQ(pages_take_large(self->fd, &self->before, PAGES), 0);
 	self->addr = pages_addr(self->fd);
 }
 
@@ -53,21 +50,6 @@ FIXTURE_TEARDOWN(gate)
 	dmap_free(&self->after);
 }
 
-static bool is_split(unsigned long addr)
-{
-	const struct dmap_range *range;
-	bool split = false;
-	struct dmap map;
-
-	if (dmap_read(&map))
-		return false;
-	range = dmap_find(&map, addr);
-	split = range && range->level == DMAP_4K;
-	dmap_free(&map);
-
-	return split;
-}
-
 /* A pass refuses for @reason, and leaves the 2M split; another does not try. */
 static void is_refused(struct __test_metadata *_metadata,
 		       FIXTURE_DATA(gate) *self, const char *reason)
@@ -77,12 +59,12 @@ static void is_refused(struct __test_metadata *_metadata,
 	ASSERT_GE(count, 0);
 	ASSERT_EQ(restore_run(), 0);
 	EXPECT_GT(restore_refusals(reason), count);
-	EXPECT_TRUE(is_split(self->addr));
+	EXPECT_TRUE(dmap_level_at(self->addr) == DMAP_4K);
 
 	scanned = vm_event("direct_map_restore_scanned");
 	ASSERT_EQ(restore_run(), 0);
 	EXPECT_EQ(vm_event("direct_map_restore_scanned"), scanned);
-	EXPECT_TRUE(is_split(self->addr));
+	EXPECT_TRUE(dmap_level_at(self->addr) == DMAP_4K);
 }
 
 static void is_restored(struct __test_metadata *_metadata,

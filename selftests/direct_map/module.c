@@ -17,9 +17,6 @@
 
 #define CYCLES 30
 
-/* A module without dependencies that is not loaded. */
-#define MODULE_ENV "DIRECT_MAP_TEST_MODULE"
-
 FIXTURE(module)
 {
 	struct dmap before;
@@ -30,16 +27,12 @@ FIXTURE(module)
 
 FIXTURE_SETUP(module)
 {
-	const char *path = getenv(MODULE_ENV), *base;
+	const char *path = test_module(self->name, sizeof(self->name));
 
 	if (!path)
 		SKIP(return, MODULE_ENV " names no module to load");
 	self->fd = open(path, O_RDONLY);
 	ASSERT_GE(self->fd, 0);
-
-	base = strrchr(path, '/') ? strrchr(path, '/') + 1 : path;
-	snprintf(self->name, sizeof(self->name), "%.*s",
-		 (int)strcspn(base, "."), base);
 
 	if (restore_available())
 		ASSERT_EQ(restore_run(), 0);

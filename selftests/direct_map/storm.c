@@ -9,7 +9,6 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/bpf.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -25,7 +24,6 @@
 #define MAX_THREADS	32
 #define MAX_PAGES	1024
 #define MEMORY		"/sys/devices/system/memory/"
-#define MODULE_ENV	"DIRECT_MAP_TEST_MODULE"
 
 static atomic_bool over;
 static atomic_long corrupt, failed, rounds;
@@ -175,32 +173,14 @@ static void *plug(void *arg)
 	return NULL;
 }
 
-static int load_program(void)
-{
-	static const struct bpf_insn insns[] = {
-		{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_0 },
-		{ .code = BPF_JMP | BPF_EXIT },
-	};
-	union bpf_attr attr = {
-		.prog_type = BPF_PROG_TYPE_SOCKET_FILTER,
-		.insns = (unsigned long)insns,
-		.insn_cnt = ARRAY_SIZE(insns),
-		.license = (unsigned long)"GPL",
-	};
-
-	return syscall(__NR_bpf, BPF_PROG_LOAD, &attr, sizeof(attr));
-}
-
 static void load_module(void)
 {
-	const char *path = getenv(MODULE_ENV), *base;
 	char name[64];
+	const char *path = test_module(name, sizeof(name));
 	int fd;
 
 	if (!path)
 		return;
-	base = strrchr(path, '/') ? strrchr(path, '/') + 1 : path;
-	snprintf(name, sizeof(name), "%.*s", (int)strcspn(base, "."), base);
 	fd = open(path, O_RDONLY);
 	if (syscall(__NR_finit_module, fd, "", 0))
 		unexpected("finit_module", -errno);
@@ -212,7 +192,7 @@ static void load_module(void)
 static void *load_code(void *arg)
 {
 	while (!over) {
-		close(load_program());
+		close(load_bpf_program());
 		load_module();
 	}
 
@@ -241,7 +221,7 @@ FIXTURE_SETUP(storm)
 			    sizeof(self->delay)), 0);
 
 	/* What loads code for the first time keeps 2M for more of it. */
-	close(load_program());
+	close(load_bpf_program());
 	load_module();
 	sleep(2);
 	ASSERT_EQ(restore_run(), 0);
