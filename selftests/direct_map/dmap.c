@@ -359,6 +359,33 @@ long vm_event(const char *name)
 	return named_number("/proc/vmstat", name);
 }
 
+/*
+ * Each CPU keeps part of the count to itself, and a table is counted until it
+ * is freed, a grace period after it was taken out of use.
+ */
+long page_tables(void)
+{
+	write_file("/proc/sys/vm/stat_refresh", "1");
+
+	return vm_event("nr_page_table_pages");
+}
+
+bool page_tables_settle(long most)
+{
+	int tries = 300;
+
+	while (page_tables() > most) {
+		if (!tries--) {
+			printf("# page tables: %ld, at most %ld expected\n",
+			       page_tables(), most);
+			return false;
+		}
+		usleep(100000);
+	}
+
+	return true;
+}
+
 long meminfo_kb(const char *name)
 {
 	return named_number("/proc/meminfo", name);
@@ -532,6 +559,8 @@ bool dmap_settles(const struct dmap *before, struct dmap *after,
 		if (!tries--)
 			return false;
 		dmap_free(after);
+		if (tries % 10 == 0)
+			printf("# not yet as before, %u more looks\n", tries);
 		usleep(500000);
 	}
 }

@@ -51,6 +51,8 @@ enum dmap_level dmap_level_at(unsigned long addr);
 
 /* Value of a line of /proc/vmstat, -1 if there is none. */
 long vm_event(const char *name);
+long page_tables(void);
+bool page_tables_settle(long most);
 
 /* Value of a line of /proc/meminfo, with the colon in @name. */
 long meminfo_kb(const char *name);

@@ -153,7 +153,7 @@ TEST_F_TIMEOUT(kernel_4k, thousand_rounds_over_64_ranges, 300)
 {
 	long splits = vm_event("direct_map_level2_splits");
 	long restored = vm_event("direct_map_restore_2m");
-	long tables = vm_event("nr_page_table_pages");
+	long tables = page_tables();
 	long free_kb = meminfo_kb("MemFree:");
 	int i, j;
 
@@ -174,7 +174,7 @@ TEST_F_TIMEOUT(kernel_4k, thousand_rounds_over_64_ranges, 300)
 	/* Splits and restores balance, and the tables are free. */
 	EXPECT_EQ(vm_event("direct_map_level2_splits") - splits,
 		  vm_event("direct_map_restore_2m") - restored);
-	EXPECT_LE(vm_event("nr_page_table_pages"), tables + 8);
+	EXPECT_TRUE(page_tables_settle(tables + 8));
 	EXPECT_GE(meminfo_kb("MemFree:"), free_kb - 4096);
 }
 
@@ -236,7 +236,7 @@ static void map_huge(struct __test_metadata *_metadata,
 
 	/* The tables above stay. */
 	ASSERT_EQ(pages_do(self->fd, "huge %#lx %#lx 1", size, phys), 0);
-	tables = vm_event("nr_page_table_pages");
+	tables = page_tables();
 	flushes = vm_event("nr_tlb_remote_flush");
 	free_kb = meminfo_kb("MemFree:");
 	ASSERT_EQ(pages_do(self->fd, "huge %#lx %#lx %d", size, phys,
@@ -246,7 +246,7 @@ static void map_huge(struct __test_metadata *_metadata,
 	if (flushes >= 0)
 		EXPECT_GE(vm_event("nr_tlb_remote_flush") - flushes,
 			  HUGE_ROUNDS);
-	EXPECT_LE(vm_event("nr_page_table_pages"), tables + 64);
+	EXPECT_TRUE(page_tables_settle(tables + 64));
 	EXPECT_GE(meminfo_kb("MemFree:"), free_kb - 8192);
 }
 
