@@ -5,6 +5,7 @@
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,6 +19,7 @@
 
 #define SIZE	(256UL << 20)
 #define PAGES	(SIZE / 4096)
+#define ZAP_ROUNDS	20000
 
 /* Of this thread: a pass sleeps between batches. */
 static long now(void)
@@ -41,6 +43,119 @@ static void ordinary_faults(void)
 	munmap(memory, SIZE);
 	printf("ordinary-fault %ld\n", (middle - start) / (long)PAGES);
 	printf("ordinary-free %ld\n", (now() - middle) / (long)PAGES);
+}
+
+/* What one page table maps. */
+static char *map_table(void)
+{
+	unsigned long start = (unsigned long)mmap(NULL, 4 << 20,
+			PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	unsigned long table = (start + (2 << 20) - 1) & ~((2UL << 20) - 1);
+
+	munmap((char *)start, table - start);
+	munmap((char *)table + (2 << 20), start + (2 << 20) - table);
+
+	return (char *)table;
+}
+
+/* Of all threads: they share the one CPU. */
+static long now_of_all(void)
+{
+	struct timespec time;
+
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time);
+	return time.tv_sec * 1000000000L + time.tv_nsec;
+}
+
+struct zapper {
+	char *start;
+	size_t size;
+};
+
+/* Memory is freed and used again at once, as allocators do in a loop. */
+static void *zap_and_refault(void *arg)
+{
+	struct zapper *zapper = arg;
+	int i;
+
+	for (i = 0; i < ZAP_ROUNDS; i++) {
+		size_t pos;
+
+		for (pos = 0; pos < zapper->size; pos += 4096)
+			zapper->start[pos] = 1;
+		madvise(zapper->start, zapper->size, MADV_DONTNEED);
+	}
+
+	return NULL;
+}
+
+/* Threads have neighbouring pieces of one page table. */
+static void zap_loops(const char *what, size_t size, int nr)
+{
+	char *table = map_table();
+	struct zapper zappers[2];
+	pthread_t threads[2];
+	long start;
+	int i;
+
+	start = now_of_all();
+	for (i = 0; i < nr; i++) {
+		zappers[i].start = table + (1 << 20) + i * size;
+		zappers[i].size = size;
+		pthread_create(&threads[i], NULL, zap_and_refault, &zappers[i]);
+	}
+	for (i = 0; i < nr; i++)
+		pthread_join(threads[i], NULL);
+	printf("%s %ld\n", what, (now_of_all() - start) / ZAP_ROUNDS / nr);
+	munmap(table, 2 << 20);
+}
+
+static void whole_table_zaps(void)
+{
+	char *table = map_table();
+	long spent = 0;
+	int i;
+
+	for (i = 0; i < ZAP_ROUNDS / 10; i++) {
+		size_t pos;
+		long start;
+
+		for (pos = 0; pos < 2 << 20; pos += 65536)
+			table[pos] = 1;
+		start = now();
+		madvise(table, 2 << 20, MADV_DONTNEED);
+		spent += now() - start;
+	}
+	printf("zap-whole-table %ld\n", spent / (ZAP_ROUNDS / 10));
+	munmap(table, 2 << 20);
+}
+
+static void small_mappings(void)
+{
+	long spent = 0;
+	int i;
+
+	for (i = 0; i < ZAP_ROUNDS; i++) {
+		char *memory = mmap(NULL, 65536, PROT_READ | PROT_WRITE,
+				    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		long start;
+
+		memory[0] = 1;
+		start = now();
+		munmap(memory, 65536);
+		spent += now() - start;
+	}
+	printf("munmap-64k %ld\n", spent / ZAP_ROUNDS);
+}
+
+static void zaps(void)
+{
+	zap_loops("zap-refault-4k", 4096, 1);
+	zap_loops("zap-refault-4k-2", 4096, 2);
+	zap_loops("zap-refault-64k", 65536, 1);
+	zap_loops("zap-refault-64k-2", 65536, 2);
+	whole_table_zaps();
+	small_mappings();
 }
 
 static unsigned long symbol(const char *name)
@@ -108,6 +223,7 @@ int main(void)
 		return 1;
 	}
 	ordinary_faults();
+	zaps();
 	for (round = 0; round < 2; round++) {
 		start = now();
 		secret = secret_alloc(SIZE);

@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The files in /sys/kernel/mm/pt_reclaim/, and what they keep from happening.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "kselftest_harness.h"
+#include "tables.h"
+
+#define SIZE	(16 * MB)	/* no more tables than are noted one by one */
+#define TABLES	((long)(SIZE / TABLE))
+
+FIXTURE(controls)
+{
+	char delay[16];
+	char *map;
+	long before;
+};
+
+FIXTURE_SETUP(controls)
+{
+	if (!reclaim_available())
+		SKIP(return, "no " RECLAIM_DIR "run");
+	ASSERT_EQ(read_file(RECLAIM_DIR "delay_ms", self->delay,
+			    sizeof(self->delay)), 0);
+	/* Nothing comes unasked. */
+	ASSERT_EQ(write_file(RECLAIM_DIR "delay_ms", "3600000"), 0);
+	self->map = map_aligned(SIZE, PROT_READ | PROT_WRITE,
+				MAP_PRIVATE | MAP_ANONYMOUS, -1);
+	ASSERT_NE(self->map, NULL);
+	self->before = vmpte_kb();
+	touch(self->map, SIZE, MB);
+}
+
+FIXTURE_TEARDOWN(controls)
+{
+	if (!*self->delay)
+		return;
+	write_file(RECLAIM_DIR "enabled", "1");
+	write_file(RECLAIM_DIR "delay_ms", self->delay);
+}
+
+static void drop_in_pieces(char *map, size_t size, size_t piece)
+{
+	size_t pos;
+
+	for (pos = 0; pos < size; pos += piece)
+		madvise(map + pos, piece, MADV_DONTNEED);
+}
+
+TEST_F(controls, tables_stay_until_a_run)
+{
+	drop_in_pieces(self->map, SIZE, MB);
+	EXPECT_GE(vmpte_kb(), self->before + TABLES * 4);
+	ASSERT_EQ(reclaim_run(), 0);
+	EXPECT_TRUE(vmpte_settles(self->before + 4, 0));
+}
+
+TEST_F(controls, counters_say_what_a_run_did)
+{
+	long freed = vm_event("pt_reclaim_freed");
+	long scanned = vm_event("pt_reclaim_scanned");
+	long in_use = vm_event("pt_reclaim_in_use");
+
+	drop_in_pieces(self->map, SIZE, MB);
+	/* One is used again. */
+	touch(self->map, PAGE, PAGE);
+	ASSERT_EQ(reclaim_run(), 0);
+	EXPECT_GE(vm_event("pt_reclaim_freed") - freed, TABLES - 1);
+	EXPECT_GE(vm_event("pt_reclaim_in_use") - in_use, 1);
+	EXPECT_GE(vm_event("pt_reclaim_scanned") - scanned, TABLES);
+	EXPECT_TRUE(vmpte_settles(self->before + 8, 0));
+}
+
+TEST_F(controls, a_zap_of_whole_tables_counts)
+{
+	long zapped = vm_event("pt_reclaim_zapped");
+
+	madvise(self->map, SIZE, MADV_DONTNEED);
+	EXPECT_GE(vm_event("pt_reclaim_zapped") - zapped, TABLES);
+	EXPECT_TRUE(vmpte_settles(self->before + 4, 0));
+}
+
+TEST_F(controls, disabled_frees_nothing)
+{
+	drop_in_pieces(self->map, SIZE / 2, MB);
+	ASSERT_EQ(write_file(RECLAIM_DIR "enabled", "0"), 0);
+	drop_in_pieces(self->map + SIZE / 2, SIZE / 2, MB);
+	ASSERT_EQ(reclaim_run(), 0);
+	EXPECT_GE(vmpte_kb(), self->before + TABLES * 4);
+
+	/* What was noted before is freed, what came while it was off is not. */
+	ASSERT_EQ(write_file(RECLAIM_DIR "enabled", "1"), 0);
+	ASSERT_EQ(reclaim_run(), 0);
+	EXPECT_TRUE(vmpte_settles(self->before + TABLES / 2 * 4 + 4, 0));
+	EXPECT_GE(vmpte_kb(), self->before + TABLES / 2 * 4);
+
+	/* Until it is emptied again. */
+	drop_in_pieces(self->map + SIZE / 2, SIZE / 2, MB);
+	ASSERT_EQ(reclaim_run(), 0);
+	EXPECT_TRUE(vmpte_settles(self->before + 4, 0));
+}
+
+TEST_F_TIMEOUT(controls, delay_counts_from_the_last_use, 60)
+{
+	time_t end = time(NULL) + 5;
+	long freed, empty;
+
+	ASSERT_EQ(reclaim_run(), 0);
+	ASSERT_EQ(write_file(RECLAIM_DIR "delay_ms", "2000"), 0);
+	madvise(self->map, SIZE, MADV_DONTNEED);
+	empty = vmpte_kb();
+	freed = vm_event("pt_reclaim_freed");
+	while (time(NULL) < end) {
+		touch(self->map, PAGE, PAGE);
+		madvise(self->map, PAGE, MADV_DONTNEED);
+	}
+	EXPECT_EQ(vm_event("pt_reclaim_freed"), freed);
+	EXPECT_EQ(vmpte_kb(), empty + 4);
+	EXPECT_TRUE(vmpte_settles(empty, 30));
+	EXPECT_GT(vm_event("pt_reclaim_freed"), freed);
+}
+
+TEST_F(controls, files_are_for_root)
+{
+	const char *names[] = { "enabled", "delay_ms", "run" };
+	size_t i;
+
+	for (i = 0; i < sizeof(names) / sizeof(*names); i++) {
+		char path[64];
+		struct stat st;
+
+		snprintf(path, sizeof(path), RECLAIM_DIR "%s", names[i]);
+		ASSERT_EQ(stat(path, &st), 0);
+		EXPECT_FALSE(st.st_mode & 077);
+		EXPECT_FALSE(st.st_uid);
+	}
+}
+
+TEST_F(controls, bad_values_are_refused)
+{
+	const struct {
+		const char *file, *value;
+	} bad[] = {
+		{ "enabled", "2" }, { "enabled", "-1" }, { "enabled", "on" },
+		{ "enabled", "" }, { "delay_ms", "0" },
+		{ "delay_ms", "3600001" }, { "delay_ms", "-5" },
+		{ "delay_ms", "1s" }, { "delay_ms", "99999999999999999999" },
+		{ "run", "0" }, { "run", "2" }, { "run", "yes" },
+	};
+	char before[16], after[16], path[64];
+	size_t i;
+
+	for (i = 0; i < sizeof(bad) / sizeof(*bad); i++) {
+		snprintf(path, sizeof(path), RECLAIM_DIR "%s", bad[i].file);
+		*before = *after = '\0';
+		read_file(path, before, sizeof(before));
+		EXPECT_EQ(write_file(path, *bad[i].value ? bad[i].value : "\n"),
+			  -EINVAL) {
+			TH_LOG("%s took \"%s\"", bad[i].file, bad[i].value);
+		}
+		read_file(path, after, sizeof(after));
+		EXPECT_STREQ(before, after);
+	}
+}
+
+TEST_HARNESS_MAIN

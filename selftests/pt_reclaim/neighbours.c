@@ -1,0 +1,278 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * A page table that holds one entry stays, and so does what the entry says,
+ * whatever kind of entry it is and wherever it is in the table.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <linux/userfaultfd.h>
+#include <signal.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#include <fcntl.h>
+
+#include "kselftest_harness.h"
+#include "tables.h"
+
+#ifndef MADV_GUARD_INSTALL
+#define MADV_GUARD_INSTALL	102
+#endif
+
+#define TABLES	8
+
+enum entry {
+	PAGE_ENTRY,
+	SWAP_ENTRY,
+	GUARD_ENTRY,
+	UFFD_WP_ENTRY,
+	PROT_NONE_ENTRY,
+};
+
+FIXTURE(neighbours)
+{
+	char *map;
+	int fd, uffd;
+	long before;
+};
+
+FIXTURE_VARIANT(neighbours)
+{
+	enum entry entry;
+	size_t where;		/* in each table */
+};
+
+FIXTURE_VARIANT_ADD(neighbours, page_first) { .where = 0 };
+FIXTURE_VARIANT_ADD(neighbours, page_in_the_middle) { .where = 255 * PAGE };
+FIXTURE_VARIANT_ADD(neighbours, page_last) { .where = TABLE - PAGE };
+FIXTURE_VARIANT_ADD(neighbours, swapped) {
+	.entry = SWAP_ENTRY, .where = 77 * PAGE };
+FIXTURE_VARIANT_ADD(neighbours, guard) {
+	.entry = GUARD_ENTRY, .where = 500 * PAGE };
+FIXTURE_VARIANT_ADD(neighbours, uffd_wp) {
+	.entry = UFFD_WP_ENTRY, .where = 3 * PAGE };
+FIXTURE_VARIANT_ADD(neighbours, prot_none) {
+	.entry = PROT_NONE_ENTRY, .where = 128 * PAGE };
+
+static int write_protect_by_uffd(FIXTURE_DATA(neighbours) *self)
+{
+	struct uffdio_api api = {
+		.api = UFFD_API,
+		.features = UFFD_FEATURE_WP_HUGETLBFS_SHMEM,
+	};
+	struct uffdio_register reg = {
+		.range = { (unsigned long)self->map, TABLES * TABLE },
+		.mode = UFFDIO_REGISTER_MODE_WP,
+	};
+
+	self->uffd = syscall(__NR_userfaultfd, UFFD_USER_MODE_ONLY | O_NONBLOCK);
+	if (self->uffd < 0)
+		return -errno;
+	if (ioctl(self->uffd, UFFDIO_API, &api) ||
+	    ioctl(self->uffd, UFFDIO_REGISTER, &reg))
+		return -errno;
+
+	return 0;
+}
+
+static int protect_page(int uffd, char *page)
+{
+	struct uffdio_writeprotect wp = {
+		.range = { (unsigned long)page, PAGE },
+		.mode = UFFDIO_WRITEPROTECT_MODE_WP,
+	};
+
+	return ioctl(uffd, UFFDIO_WRITEPROTECT, &wp) ? -errno : 0;
+}
+
+/* Bit 57 of an entry of pagemap. */
+static int is_write_protected(const char *page)
+{
+	int fd = open("/proc/self/pagemap", O_RDONLY), ret = -1;
+	uint64_t entry;
+
+	if (pread(fd, &entry, sizeof(entry),
+		  (unsigned long)page / PAGE * sizeof(entry)) == sizeof(entry))
+		ret = entry >> 57 & 1;
+	close(fd);
+
+	return ret;
+}
+
+static sigjmp_buf fault;
+
+static void on_fault(int signal)
+{
+	(void)signal;
+	siglongjmp(fault, 1);
+}
+
+static bool faults(volatile char *page)
+{
+	struct sigaction action = { .sa_handler = on_fault }, old;
+	bool ret = true;
+
+	sigaction(SIGSEGV, &action, &old);
+	if (!sigsetjmp(fault, 1)) {
+		(void)*page;
+		ret = false;
+	}
+	sigaction(SIGSEGV, &old, NULL);
+
+	return ret;
+}
+
+FIXTURE_SETUP(neighbours)
+{
+	int flags = MAP_PRIVATE | MAP_ANONYMOUS;
+
+	self->fd = self->uffd = -1;
+	if (variant->entry == SWAP_ENTRY && !have_swap())
+		SKIP(return, "no swap");
+	if (variant->entry == UFFD_WP_ENTRY) {
+		self->fd = memfd_create("neighbours", 0);
+		ASSERT_GE(self->fd, 0);
+		ASSERT_EQ(ftruncate(self->fd, TABLES * TABLE), 0);
+		flags = MAP_SHARED;
+	}
+	self->map = map_aligned(TABLES * TABLE, PROT_READ | PROT_WRITE, flags,
+				self->fd);
+	ASSERT_NE(self->map, NULL);
+	self->before = vmpte_kb();
+	if (variant->entry == UFFD_WP_ENTRY && write_protect_by_uffd(self))
+		SKIP(return, "no userfaultfd with write protection of shmem");
+}
+
+FIXTURE_TEARDOWN(neighbours)
+{
+	close(self->fd);
+	close(self->uffd);
+}
+
+static int make_entry(FIXTURE_DATA(neighbours) *self, enum entry entry,
+		      char *page, int i)
+{
+	memset(page, i + 1, PAGE);
+	switch (entry) {
+	case SWAP_ENTRY:
+		return madvise(page, PAGE, MADV_PAGEOUT) ? -errno : 0;
+	case GUARD_ENTRY:
+		return madvise(page, PAGE, MADV_GUARD_INSTALL) ? -errno : 0;
+	case UFFD_WP_ENTRY:
+		return protect_page(self->uffd, page);
+	case PROT_NONE_ENTRY:
+		return mprotect(page, PAGE, PROT_NONE) ? -errno : 0;
+	default:
+		return 0;
+	}
+}
+
+static bool entry_survived(enum entry entry, char *page, int i)
+{
+	size_t pos;
+
+	switch (entry) {
+	case GUARD_ENTRY:
+		return faults(page);
+	case UFFD_WP_ENTRY:
+		return is_write_protected(page) == 1;
+	case PROT_NONE_ENTRY:
+		if (!faults(page) || mprotect(page, PAGE, PROT_READ))
+			return false;
+		break;
+	default:
+		break;
+	}
+	for (pos = 0; pos < PAGE; pos++) {
+		if (page[pos] != i + 1)
+			return false;
+	}
+
+	return true;
+}
+
+static void empty_around(char *table, size_t where, bool up)
+{
+	size_t pos;
+
+	for (pos = 0; pos < TABLE; pos += PAGE) {
+		size_t offset = up ? pos : TABLE - PAGE - pos;
+
+		if (offset == where)
+			continue;
+		*(volatile char *)(table + offset) = 1;
+		madvise(table + offset, PAGE, MADV_DONTNEED);
+	}
+}
+
+TEST_F_TIMEOUT(neighbours, what_is_in_use_survives, 120)
+{
+	int i;
+
+	for (i = 0; i < TABLES; i++)
+		ASSERT_EQ(make_entry(self, variant->entry, self->map +
+				     i * TABLE + variant->where, i), 0);
+	for (i = 0; i < TABLES; i++)
+		empty_around(self->map + i * TABLE, variant->where, i & 1);
+	if (reclaim_available())
+		ASSERT_EQ(reclaim_run(), 0);
+	EXPECT_GE(vmpte_kb(), self->before + TABLES * 4);
+	for (i = 0; i < TABLES; i++)
+		EXPECT_TRUE(entry_survived(variant->entry, self->map +
+					   i * TABLE + variant->where, i));
+}
+
+TEST(a_table_of_two_mappings)
+{
+	char *map = map_aligned(2 * TABLE, PROT_READ | PROT_WRITE,
+				MAP_PRIVATE | MAP_ANONYMOUS, -1);
+	long before = vmpte_kb();
+
+	ASSERT_NE(map, NULL);
+	ASSERT_EQ(mprotect(map + MB, TABLE, PROT_READ), 0);
+	touch(map, MB, PAGE);
+	touch(map + TABLE + MB, MB, PAGE);
+	map[0] = 'a';
+	map[2 * TABLE - PAGE] = 'z';
+
+	/* All but one page of each table, from both sides of the border. */
+	madvise(map + PAGE, MB - PAGE, MADV_DONTNEED);
+	madvise(map + MB, TABLE, MADV_DONTNEED);
+	madvise(map + TABLE + MB, MB - PAGE, MADV_DONTNEED);
+	if (reclaim_available())
+		ASSERT_EQ(reclaim_run(), 0);
+	EXPECT_EQ(map[0], 'a');
+	EXPECT_EQ(map[2 * TABLE - PAGE], 'z');
+	EXPECT_GE(vmpte_kb(), before + 8);
+
+	madvise(map, PAGE, MADV_DONTNEED);
+	madvise(map + 2 * TABLE - PAGE, PAGE, MADV_DONTNEED);
+	if (reclaim_available())
+		ASSERT_EQ(reclaim_run(), 0);
+	EXPECT_TRUE(vmpte_settles(before + 4, 5));
+}
+
+TEST(munmap_keeps_what_its_neighbours_use)
+{
+	char *map = map_aligned(4 * TABLE, PROT_READ | PROT_WRITE,
+				MAP_PRIVATE | MAP_ANONYMOUS, -1);
+	int i;
+
+	ASSERT_NE(map, NULL);
+	touch(map, 4 * TABLE, PAGE);
+	for (i = 0; i < 4; i++)
+		memset(map + (i + 1) * TABLE - PAGE, 'n', PAGE);
+	for (i = 0; i < 4; i++)
+		ASSERT_EQ(munmap(map + i * TABLE, TABLE - PAGE), 0);
+	for (i = 0; i < 4; i++) {
+		EXPECT_EQ(map[(i + 1) * TABLE - PAGE], 'n');
+		EXPECT_EQ(map[(i + 1) * TABLE - 1], 'n');
+	}
+}
+
+TEST_HARNESS_MAIN
