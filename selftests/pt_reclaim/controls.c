@@ -139,8 +139,8 @@ TEST_F(controls, files_are_for_root)
 
 		snprintf(path, sizeof(path), RECLAIM_DIR "%s", names[i]);
 		ASSERT_EQ(stat(path, &st), 0);
-		EXPECT_FALSE(st.st_mode & 077);
-		EXPECT_FALSE(st.st_uid);
+		EXPECT_EQ(st.st_mode & 077, 0U);
+		EXPECT_EQ(st.st_uid, 0U);
 	}
 }
 
