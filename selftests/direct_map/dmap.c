@@ -546,11 +546,15 @@ bool dmap_settles(const struct dmap *before, struct dmap *after,
 
 	for (;;) {
 		bool settled;
+		int err = run ? restore_run() : 0;
 
-		if (run && restore_run())
+		if (!err)
+			err = dmap_read(after);
+		if (err) {
+			printf("# a run, or reading the page tables: %s\n",
+			       strerror(-err));
 			return false;
-		if (dmap_read(after))
-			return false;
+		}
 		quiet = tries;
 		settled = dmap_no_smaller(before, after);
 		quiet = false;
