@@ -4,10 +4,14 @@
  */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <linux/userfaultfd.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -126,6 +130,48 @@ TEST_F_TIMEOUT(controls, delay_counts_from_the_last_use, 60)
 	EXPECT_EQ(vmpte_kb(), empty + 4);
 	EXPECT_TRUE(vmpte_settles(empty, 30));
 	EXPECT_GT(vm_event("pt_reclaim_freed"), freed);
+}
+
+TEST_F(controls, a_fork_leaves_no_empty_tables)
+{
+	int status;
+	pid_t pid;
+
+	drop_in_pieces(self->map, SIZE, MB);
+	pid = fork();
+	if (!pid) {
+		long before = vmpte_kb();
+
+		/* The parent's are still there, and so are copies. */
+		if (reclaim_run())
+			_exit(2);
+		_exit(vmpte_kb() > before - TABLES * 4);
+	}
+	ASSERT_GT(waitpid(pid, &status, 0), 0);
+	EXPECT_EQ(status, 0);
+}
+
+TEST_F(controls, userfaultfd_keeps_tables_until_it_lets_go)
+{
+	struct uffdio_api api = { .api = UFFD_API };
+	struct uffdio_register reg = {
+		.range = { (unsigned long)self->map, SIZE },
+		.mode = UFFDIO_REGISTER_MODE_MISSING,
+	};
+	int fd = syscall(__NR_userfaultfd, UFFD_USER_MODE_ONLY);
+
+	if (fd < 0)
+		SKIP(return, "no userfaultfd");
+	ASSERT_EQ(ioctl(fd, UFFDIO_API, &api), 0);
+	ASSERT_EQ(ioctl(fd, UFFDIO_REGISTER, &reg), 0);
+	drop_in_pieces(self->map, SIZE, MB);
+	ASSERT_EQ(reclaim_run(), 0);
+	EXPECT_GE(vmpte_kb(), self->before + TABLES * 4);
+
+	ASSERT_EQ(ioctl(fd, UFFDIO_UNREGISTER, &reg.range), 0);
+	ASSERT_EQ(reclaim_run(), 0);
+	EXPECT_TRUE(vmpte_settles(self->before + 4, 0));
+	close(fd);
 }
 
 TEST_F(controls, files_are_for_root)
