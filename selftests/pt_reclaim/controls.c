@@ -176,7 +176,7 @@ TEST_F(controls, userfaultfd_keeps_tables_until_it_lets_go)
 
 TEST_F(controls, files_are_for_root)
 {
-	const char *names[] = { "enabled", "delay_ms", "run" };
+	static const char *const names[] = { "enabled", "delay_ms", "run" };
 	size_t i;
 
 	for (i = 0; i < sizeof(names) / sizeof(*names); i++) {

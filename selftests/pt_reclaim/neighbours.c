@@ -112,14 +112,14 @@ static void on_fault(int signal)
 	siglongjmp(fault, 1);
 }
 
-static bool faults(volatile char *page)
+static bool faults(const char *page)
 {
 	struct sigaction action = { .sa_handler = on_fault }, old;
 	bool ret = true;
 
 	sigaction(SIGSEGV, &action, &old);
 	if (!sigsetjmp(fault, 1)) {
-		(void)*page;
+		get_long(page);
 		ret = false;
 	}
 	sigaction(SIGSEGV, &old, NULL);
@@ -131,7 +131,8 @@ FIXTURE_SETUP(neighbours)
 {
 	int flags = MAP_PRIVATE | MAP_ANONYMOUS;
 
-	self->fd = self->uffd = -1;
+	self->fd = -1;
+	self->uffd = -1;
 	if (variant->entry == SWAP_ENTRY && !have_swap())
 		SKIP(return, "no swap");
 	if (variant->entry == UFFD_WP_ENTRY) {
@@ -205,7 +206,7 @@ static void empty_around(char *table, size_t where, bool up)
 
 		if (offset == where)
 			continue;
-		*(volatile char *)(table + offset) = 1;
+		put_long(table + offset, 1);
 		madvise(table + offset, PAGE, MADV_DONTNEED);
 	}
 }

@@ -49,14 +49,14 @@ static void unexpected(const char *what)
 
 static void store(char *page, long value)
 {
-	*(volatile long *)page = value;
-	*(volatile long *)(page + PAGE - sizeof(value)) = value;
+	put_long(page, value);
+	put_long(page + PAGE - sizeof(value), value);
 }
 
 static bool holds(char *page, long value)
 {
-	return *(volatile long *)page == value &&
-	       *(volatile long *)(page + PAGE - sizeof(value)) == value;
+	return get_long(page) == value &&
+	       get_long(page + PAGE - sizeof(value)) == value;
 }
 
 static void drop(char *start, size_t size)
@@ -280,7 +280,7 @@ static void *read_huge_all_the_time(void *arg)
 {
 	while (!over) {
 		if (huge)
-			(void)*(volatile char *)(huge + 16 * PAGE);
+			get_long(huge + 16 * PAGE);
 	}
 
 	return arg;

@@ -122,7 +122,7 @@ void touch(char *start, size_t size, size_t step)
 	size_t pos;
 
 	for (pos = 0; pos < size; pos += step)
-		*(volatile char *)(start + pos) = 1;
+		put_long(start + pos, 1);
 }
 
 /* Neither of these loses a clean page to reclaim for nothing. */

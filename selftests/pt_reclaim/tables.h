@@ -28,6 +28,17 @@ bool vmpte_settles(long most_kb, unsigned int seconds);
 
 /* Mapped by tables that hold nothing else. */
 char *map_aligned(size_t size, int prot, int flags, int fd);
+/* Accesses that the compiler can't do without. */
+static inline long get_long(const char *at)
+{
+	return __atomic_load_n((const long *)at, __ATOMIC_RELAXED);
+}
+
+static inline void put_long(char *at, long value)
+{
+	__atomic_store_n((long *)at, value, __ATOMIC_RELAXED);
+}
+
 /* A page in each piece of that size. */
 void touch(char *start, size_t size, size_t step);
 
