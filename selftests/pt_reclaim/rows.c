@@ -316,88 +316,111 @@ FIXTURE_VARIANT(rows)
 FIXTURE_VARIANT_ADD(rows, whole) {
 	.size = 2 * GB, .piece = 2 * GB, .empty = dontneed,
 };
+
 FIXTURE_VARIANT_ADD(rows, 4K) {
 	.size = GB / 2, .step = PAGE, .piece = PAGE, .empty = dontneed,
 };
+
 FIXTURE_VARIANT_ADD(rows, 4K_shuffled) {
 	.size = GB / 2, .step = PAGE, .piece = PAGE,
 	.empty = dontneed_shuffled,
 };
+
 FIXTURE_VARIANT_ADD(rows, 64K) {
 	.size = 2 * GB, .step = 64 * KB, .piece = 64 * KB,
 	.empty = dontneed,
 };
+
 FIXTURE_VARIANT_ADD(rows, 64K_shuffled) {
 	.size = 2 * GB, .step = 64 * KB, .piece = 64 * KB,
 	.empty = dontneed_shuffled,
 };
+
 FIXTURE_VARIANT_ADD(rows, 64K_backwards) {
 	.size = 2 * GB, .step = 64 * KB, .piece = 64 * KB,
 	.empty = dontneed_backwards,
 };
+
 FIXTURE_VARIANT_ADD(rows, 1M) {
 	.size = 2 * GB, .step = 64 * KB, .piece = MB, .empty = dontneed,
 };
+
 FIXTURE_VARIANT_ADD(rows, 2M_less_4K) {
 	.size = 2 * GB, .step = 64 * KB, .piece = TABLE - PAGE,
 	.empty = dontneed,
 };
+
 FIXTURE_VARIANT_ADD(rows, process_madvise) {
 	.size = GB, .step = 64 * KB, .piece = 64 * KB,
 	.empty = process_dontneed,
 };
+
 FIXTURE_VARIANT_ADD(rows, free_then_reclaim) {
 	.size = 2 * GB, .step = 64 * KB, .piece = 64 * MB,
 	.empty = free_and_reclaim,
 };
+
 FIXTURE_VARIANT_ADD(rows, swapped_then_free) {
 	.size = GB / 2, .step = 64 * KB, .piece = 64 * KB,
 	.empty = swap_and_free,
 };
+
 FIXTURE_VARIANT_ADD(rows, swapped_then_dontneed) {
 	.size = GB / 2, .step = 64 * KB, .piece = 64 * KB,
 	.empty = swap_and_dontneed,
 };
+
 FIXTURE_VARIANT_ADD(rows, guards) {
 	.size = 2 * GB, .step = 2 * GB, .piece = 2 * GB, .empty = guard,
 };
+
 FIXTURE_VARIANT_ADD(rows, guards_64K) {
 	.size = 2 * GB, .step = 2 * GB, .piece = 64 * KB, .empty = guard,
 };
+
 FIXTURE_VARIANT_ADD(rows, munmap_beside) {
 	.size = 2 * GB, .step = TABLE, .piece = TABLE - PAGE,
 	.empty = unmap_beside, .keeps = 512,
 };
+
 FIXTURE_VARIANT_ADD(rows, uffd_move) {
 	.size = GB, .step = 64 * KB, .piece = TABLE, .empty = uffd_move,
 };
+
 FIXTURE_VARIANT_ADD(rows, remap_dontunmap) {
 	.size = GB, .step = 64 * KB, .piece = PAGE, .empty = remap_and_keep,
 };
+
 FIXTURE_VARIANT_ADD(rows, holes_64K) {
 	.kind = MEMFD, .size = 2 * GB, .step = 64 * KB, .piece = 64 * KB,
 	.empty = punch,
 };
+
 FIXTURE_VARIANT_ADD(rows, holes_2M) {
 	.kind = MEMFD, .size = 2 * GB, .step = 64 * KB, .piece = TABLE,
 	.empty = punch,
 };
+
 FIXTURE_VARIANT_ADD(rows, madv_remove) {
 	.kind = MEMFD, .size = 2 * GB, .step = 64 * KB, .piece = MB,
 	.empty = remove_pages,
 };
+
 FIXTURE_VARIANT_ADD(rows, truncated_at_once) {
 	.kind = MEMFD, .size = 2 * GB, .step = 64 * KB, .piece = 2 * GB,
 	.empty = truncate_down,
 };
+
 FIXTURE_VARIANT_ADD(rows, truncated_by_1M) {
 	.kind = MEMFD, .size = 2 * GB, .step = 64 * KB, .piece = MB,
 	.empty = truncate_down,
 };
+
 FIXTURE_VARIANT_ADD(rows, file_reclaimed) {
 	.kind = DISK, .size = GB, .step = 64 * KB, .piece = 64 * MB,
 	.empty = reclaim, .reads = true,
 };
+
 FIXTURE_VARIANT_ADD(rows, private_file_whole) {
 	.kind = DISK, .size = GB / 2, .step = 64 * KB, .piece = GB / 2,
 	.empty = dontneed, .private = true,
