@@ -196,7 +196,7 @@ static void page_out(unsigned int *seed)
 	drop(page, PAGE);
 }
 
-/* Mappings next to those of the workers in the same table, moved to and fro. */
+/* Mappings next to those of the workers in the same table, moved back and forth. */
 static void move_neighbour(unsigned int *seed)
 {
 	static char *here, *there;
