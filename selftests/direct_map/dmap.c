@@ -250,10 +250,14 @@ static bool each_overlap(const struct dmap *before, const struct dmap *after,
 	return true;
 }
 
+/*
+ * What was read-only as a whole, the alias of a cache of text for instance, has
+ * an owner who may have split it; it stays split as long as it is read-only.
+ */
 static bool not_smaller(const struct dmap_range *old,
 			const struct dmap_range *new)
 {
-	return new->level >= old->level;
+	return new->level >= old->level || !strstr(old->attrs, "RW");
 }
 
 static bool same_attrs(const struct dmap_range *old,
