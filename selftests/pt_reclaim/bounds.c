@@ -42,11 +42,8 @@ FIXTURE_TEARDOWN(bounds)
 
 static void touch_and_drop(char *map, size_t size, size_t step, size_t piece)
 {
-	size_t pos;
-
 	touch(map, size, step);
-	for (pos = 0; pos < size; pos += piece)
-		madvise(map + pos, piece, MADV_DONTNEED);
+	drop_in_pieces(map, size, piece);
 }
 
 TEST_F_TIMEOUT(bounds, more_tables_than_are_noted, 60)

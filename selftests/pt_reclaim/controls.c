@@ -51,14 +51,6 @@ FIXTURE_TEARDOWN(controls)
 	write_file(RECLAIM_DIR "delay_ms", self->delay);
 }
 
-static void drop_in_pieces(char *map, size_t size, size_t piece)
-{
-	size_t pos;
-
-	for (pos = 0; pos < size; pos += piece)
-		madvise(map + pos, piece, MADV_DONTNEED);
-}
-
 TEST_F(controls, tables_stay_until_a_run)
 {
 	drop_in_pieces(self->map, SIZE, MB);

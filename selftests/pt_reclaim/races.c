@@ -9,16 +9,13 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/userfaultfd.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -293,47 +290,19 @@ static void move_by_uffd(unsigned int *seed)
 	static char *there;
 	char *page = others_slice(seed);
 	long value = rand_r(seed) | 1;
-	struct uffdio_move move = {
-		.src = (unsigned long)page, .len = 8 * PAGE,
-		.mode = UFFDIO_MOVE_MODE_ALLOW_SRC_HOLES,
-	};
 	int i;
 
 	if (!there) {
-		struct uffdio_api api = {
-			.api = UFFD_API, .features = UFFD_FEATURE_MOVE,
-		};
-		struct uffdio_register reg = { .mode = UFFDIO_REGISTER_MODE_MISSING };
-
 		there = map_aligned(TABLE, PROT_READ | PROT_WRITE,
 				    MAP_PRIVATE | MAP_ANONYMOUS, -1);
-		uffd = syscall(__NR_userfaultfd, UFFD_USER_MODE_ONLY);
-		reg.range.start = (unsigned long)there;
-		reg.range.len = TABLE;
-		if (uffd < 0 || ioctl(uffd, UFFDIO_API, &api) ||
-		    ioctl(uffd, UFFDIO_REGISTER, &reg)) {
-			unexpected("userfaultfd");
-			over = true;
-			return;
-		}
+		uffd = uffd_for_moves(there, TABLE);
 	}
 	for (i = 0; i < 8; i++)
 		store(page + i * PAGE, value + i);
-	move.dst = (unsigned long)there;
-	while (ioctl(uffd, UFFDIO_MOVE, &move)) {
-		if (errno != EAGAIN || move.move < 0) {
-			if (errno == EAGAIN && move.move == -EAGAIN) {
-				move.move = 0;
-				continue;
-			}
-			unexpected("UFFDIO_MOVE");
-			over = true;
-			return;
-		}
-		move.dst += move.move;
-		move.src += move.move;
-		move.len -= move.move;
-		move.move = 0;
+	if (uffd_move_all(uffd, there, page, 8 * PAGE)) {
+		unexpected("UFFDIO_MOVE");
+		over = true;
+		return;
 	}
 	for (i = 0; i < 8; i++)
 		wrong += !holds(there + i * PAGE, value + i);

@@ -8,11 +8,9 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/userfaultfd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -25,9 +23,6 @@
 #define MADV_GUARD_INSTALL	102
 #define MADV_GUARD_REMOVE	103
 #endif
-#ifndef MADV_COLLAPSE
-#define MADV_COLLAPSE		25
-#endif
 
 #define VECTORS		32
 
@@ -35,7 +30,6 @@ enum kind {
 	ANON,
 	MEMFD,
 	DISK,
-	PRIVATE_DISK,
 };
 
 struct area {
@@ -220,27 +214,6 @@ static int unmap_beside(struct area *area, size_t piece)
 	return 0;
 }
 
-static int uffd_of(struct area *area)
-{
-	struct uffdio_api api = {
-		.api = UFFD_API, .features = UFFD_FEATURE_MOVE,
-	};
-	struct uffdio_register reg = {
-		.range = { (unsigned long)area->map, area->size },
-		.mode = UFFDIO_REGISTER_MODE_MISSING,
-	};
-	int fd = syscall(__NR_userfaultfd, UFFD_USER_MODE_ONLY);
-
-	if (fd < 0)
-		return -errno;
-	if (ioctl(fd, UFFDIO_API, &api) || ioctl(fd, UFFDIO_REGISTER, &reg)) {
-		close(fd);
-		return -EOPNOTSUPP;
-	}
-
-	return fd;
-}
-
 /* To where the tables are dropped as a whole. */
 static int uffd_move(struct area *area, size_t piece)
 {
@@ -250,28 +223,11 @@ static int uffd_move(struct area *area, size_t piece)
 
 	to.map = map_aligned(area->size, PROT_READ | PROT_WRITE,
 			     MAP_PRIVATE | MAP_ANONYMOUS, -1);
-	fd = to.map ? uffd_of(&to) : -ENOMEM;
+	fd = to.map ? uffd_for_moves(to.map, to.size) : -ENOMEM;
 	if (fd < 0)
 		return fd;
-	for (pos = 0; pos < area->size && !err; pos += piece) {
-		struct uffdio_move move = {
-			.dst = (unsigned long)to.map + pos,
-			.src = (unsigned long)area->map + pos,
-			.len = piece,
-			.mode = UFFDIO_MOVE_MODE_ALLOW_SRC_HOLES,
-		};
-
-		while (ioctl(fd, UFFDIO_MOVE, &move)) {
-			if (errno != EAGAIN || move.move < 0) {
-				err = -errno;
-				break;
-			}
-			move.dst += move.move;
-			move.src += move.move;
-			move.len -= move.move;
-			move.move = 0;
-		}
-	}
+	for (pos = 0; pos < area->size && !err; pos += piece)
+		err = uffd_move_all(fd, to.map + pos, area->map + pos, piece);
 	close(fd);
 	munmap(to.map, to.size);
 

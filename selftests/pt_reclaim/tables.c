@@ -2,10 +2,13 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/userfaultfd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
@@ -123,6 +126,61 @@ void touch(char *start, size_t size, size_t step)
 
 	for (pos = 0; pos < size; pos += step)
 		put_long(start + pos, 1);
+}
+
+void drop_in_pieces(char *start, size_t size, size_t piece)
+{
+	size_t pos;
+
+	for (pos = 0; pos < size; pos += piece)
+		madvise(start + pos, piece, MADV_DONTNEED);
+}
+
+int uffd_for_moves(char *to, size_t size)
+{
+	struct uffdio_api api = {
+		.api = UFFD_API, .features = UFFD_FEATURE_MOVE,
+	};
+	struct uffdio_register reg = {
+		.range = { (unsigned long)to, size },
+		.mode = UFFDIO_REGISTER_MODE_MISSING,
+	};
+	int fd = syscall(__NR_userfaultfd, UFFD_USER_MODE_ONLY);
+
+	if (fd < 0)
+		return -errno;
+	if (ioctl(fd, UFFDIO_API, &api) || ioctl(fd, UFFDIO_REGISTER, &reg)) {
+		close(fd);
+		return -EOPNOTSUPP;
+	}
+
+	return fd;
+}
+
+int uffd_move_all(int uffd, char *to, char *from, size_t size)
+{
+	struct uffdio_move move = {
+		.dst = (unsigned long)to,
+		.src = (unsigned long)from,
+		.len = size,
+		.mode = UFFDIO_MOVE_MODE_ALLOW_SRC_HOLES,
+	};
+
+	while (ioctl(uffd, UFFDIO_MOVE, &move)) {
+		if (errno != EAGAIN)
+			return -errno;
+		/* Nothing was moved yet: the same again. */
+		if (move.move == -EAGAIN)
+			move.move = 0;
+		if (move.move < 0)
+			return move.move;
+		move.dst += move.move;
+		move.src += move.move;
+		move.len -= move.move;
+		move.move = 0;
+	}
+
+	return 0;
 }
 
 /* Neither of these loses a clean page to reclaim for nothing. */

@@ -28,6 +28,7 @@ bool vmpte_settles(long most_kb, unsigned int seconds);
 
 /* Mapped by tables that hold nothing else. */
 char *map_aligned(size_t size, int prot, int flags, int fd);
+
 /* Accesses that the compiler can't do without. */
 static inline long get_long(const char *at)
 {
@@ -41,6 +42,13 @@ static inline void put_long(char *at, long value)
 
 /* A page in each piece of that size. */
 void touch(char *start, size_t size, size_t step);
+/* MADV_DONTNEED of each piece. */
+void drop_in_pieces(char *start, size_t size, size_t piece);
+
+/* A userfaultfd that takes UFFDIO_MOVE to this range, or -errno. */
+int uffd_for_moves(char *to, size_t size);
+/* All of the range, holes too; 0 or -errno. */
+int uffd_move_all(int uffd, char *to, char *from, size_t size);
 
 /* A file whose pages can be reclaimed, or -1. */
 int file_on_disk(size_t size);

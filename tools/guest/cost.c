@@ -21,13 +21,18 @@
 #define PAGES	(SIZE / 4096)
 #define ZAP_ROUNDS	20000
 
-/* Of this thread: a pass sleeps between batches. */
-static long now(void)
+static long read_clock(clockid_t clock)
 {
 	struct timespec time;
 
-	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+	clock_gettime(clock, &time);
 	return time.tv_sec * 1000000000L + time.tv_nsec;
+}
+
+/* Of this thread: a pass sleeps between batches. */
+static long now(void)
+{
+	return read_clock(CLOCK_THREAD_CPUTIME_ID);
 }
 
 static void ordinary_faults(void)
@@ -61,10 +66,7 @@ static char *map_table(void)
 /* Of all threads: they share the one CPU. */
 static long now_of_all(void)
 {
-	struct timespec time;
-
-	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time);
-	return time.tv_sec * 1000000000L + time.tv_nsec;
+	return read_clock(CLOCK_PROCESS_CPUTIME_ID);
 }
 
 struct zapper {
