@@ -215,26 +215,27 @@ static int unmap_beside(struct area *area, size_t piece)
 }
 
 /* To where the tables are dropped as a whole. */
+/* The userfaultfd stays: where it ends all page tables are looked at. */
 static int uffd_move(struct area *area, size_t piece)
 {
 	struct area to = { .size = area->size };
 	size_t pos;
-	int fd, err = 0;
+	int err = 0;
 
 	to.map = map_aligned(area->size, PROT_READ | PROT_WRITE,
 			     MAP_PRIVATE | MAP_ANONYMOUS, -1);
-	fd = to.map ? uffd_for_moves(to.map, to.size) : -ENOMEM;
-	if (fd < 0)
-		return fd;
+	area->fd = to.map ? uffd_for_moves(to.map, to.size) : -ENOMEM;
+	if (area->fd < 0)
+		return area->fd;
 	for (pos = 0; pos < area->size && !err; pos += piece)
-		err = uffd_move_all(fd, to.map + pos, area->map + pos, piece);
-	close(fd);
+		err = uffd_move_all(area->fd, to.map + pos, area->map + pos,
+				    piece);
 	munmap(to.map, to.size);
 
 	return err;
 }
 
-/* One page off, so that no table can be moved whole. */
+/* One piece off, so that no table can be moved whole. */
 static int remap_and_keep(struct area *area, size_t piece)
 {
 	char *to = map_aligned(area->size + TABLE, PROT_NONE,
@@ -344,7 +345,8 @@ FIXTURE_VARIANT_ADD(rows, uffd_move) {
 };
 
 FIXTURE_VARIANT_ADD(rows, remap_dontunmap) {
-	.size = GB, .step = 64 * KB, .piece = PAGE, .empty = remap_and_keep,
+	.size = GB, .step = 64 * KB, .piece = 64 * KB,
+	.empty = remap_and_keep,
 };
 
 FIXTURE_VARIANT_ADD(rows, holes_64K) {
