@@ -344,6 +344,11 @@ FIXTURE_VARIANT_ADD(rows, uffd_move) {
 	.size = GB, .step = 64 * KB, .piece = TABLE, .empty = uffd_move,
 };
 
+/* Holes are looked at one by one, pages many at once. */
+FIXTURE_VARIANT_ADD(rows, uffd_move_without_holes) {
+	.size = 128 * MB, .step = PAGE, .piece = TABLE, .empty = uffd_move,
+};
+
 FIXTURE_VARIANT_ADD(rows, remap_dontunmap) {
 	.size = GB, .step = 64 * KB, .piece = 64 * KB,
 	.empty = remap_and_keep,
