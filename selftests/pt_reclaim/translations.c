@@ -71,7 +71,7 @@ static long reader_faults(void)
  * A memory cgroup of this process alone: what it reclaims is unmapped without
  * the mmu_gather that MADV_PAGEOUT has, which others see and flush for.
  */
-static char cgroups[] = "/tmp/pt_reclaim.XXXXXX";
+static char cgroups[32];
 static char cgroup[64];
 
 static int in_cgroup(const char *file, const char *text)
@@ -93,6 +93,7 @@ static void leave_cgroup(void)
 
 static bool enter_cgroup(void)
 {
+	snprintf(cgroups, sizeof(cgroups), "/tmp/pt_reclaim.XXXXXX");
 	if (!mkdtemp(cgroups))
 		return false;
 	if (mount("none", cgroups, "cgroup2", 0, NULL)) {
