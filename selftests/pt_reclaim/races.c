@@ -223,10 +223,9 @@ static void move_neighbour(unsigned int *seed)
 }
 
 /*
- * Private pages of a file, moved to where tables begin a page later, while
- * others punch holes into the file: holes take tables, but no private page. All
- * but the first page is moved, for which mremap() keeps off holes in no other
- * way than by looking at the table again.
+ * Private pages of a file, moved to where tables begin a page later, so that no
+ * table is moved whole, while others punch holes into the file: holes take
+ * tables, but no private page.
  */
 static int moved_file = -1;
 
