@@ -214,8 +214,10 @@ static int unmap_beside(struct area *area, size_t piece)
 	return 0;
 }
 
-/* To where the tables are dropped as a whole. */
-/* The userfaultfd stays: where it ends all page tables are looked at. */
+/*
+ * To where the tables are dropped as a whole. The userfaultfd stays: where it
+ * ends all page tables are looked at.
+ */
 static int uffd_move(struct area *area, size_t piece)
 {
 	struct area to = { .size = area->size };

@@ -4,7 +4,6 @@
  * where reclaim has unmapped the page and put off the flush.
  */
 #define _GNU_SOURCE
-#include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
@@ -188,7 +187,6 @@ TEST(no_cpu_reads_what_was_mapped_before)
 	ASSERT_EQ(pthread_create(&reader, NULL, read_all_the_time, (void *)1), 0);
 
 	for (round = 0; round < ROUNDS; round++) {
-		more_reads(false);
 		more_reads(false);
 		faults = reader_faults();
 		tables = vmpte_kb();
