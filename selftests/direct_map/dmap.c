@@ -581,10 +581,9 @@ static void lift_memlock_limit(void)
 	setrlimit(RLIMIT_MEMLOCK, &limit);
 }
 
-void *secret_alloc(size_t size)
+void *secret_map(size_t size)
 {
-	char *secret;
-	size_t i;
+	void *secret;
 	int fd;
 
 	lift_memlock_limit();
@@ -597,10 +596,16 @@ void *secret_alloc(size_t size)
 	}
 	secret = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	close(fd);
-	if (secret == MAP_FAILED)
-		return NULL;
 
-	for (i = 0; i < size; i += getpagesize())
+	return secret == MAP_FAILED ? NULL : secret;
+}
+
+void *secret_alloc(size_t size)
+{
+	char *secret = secret_map(size);
+	size_t i;
+
+	for (i = 0; secret && i < size; i += getpagesize())
 		*(size_t *)(secret + i) = ~i;
 
 	return secret;

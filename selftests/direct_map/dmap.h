@@ -93,7 +93,9 @@ int pages_take_large(int fd, const struct dmap *map, int nr);
 bool dmap_settles(const struct dmap *before, struct dmap *after,
 		  unsigned int seconds, bool run);
 
-/* Fault in secret memory: its pages leave the direct map. NULL on error. */
+/* Secret memory that nobody has touched yet, NULL on error. */
+void *secret_map(size_t size);
+/* The same, faulted in: its pages leave the direct map. */
 void *secret_alloc(size_t size);
 void secret_free(void *secret, size_t size);
 
