@@ -12,6 +12,7 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -20,6 +21,7 @@
 #define SIZE	(256UL << 20)
 #define PAGES	(SIZE / 4096)
 #define ZAP_ROUNDS	20000
+#define FORK_ROUNDS	2000
 
 static long read_clock(clockid_t clock)
 {
@@ -160,6 +162,22 @@ static void zaps(void)
 	small_mappings();
 }
 
+/* Of all that runs: there is one CPU, and nothing else to do. */
+static void forks(void)
+{
+	long start = read_clock(CLOCK_MONOTONIC);
+	int i, status;
+
+	for (i = 0; i < FORK_ROUNDS; i++) {
+		pid_t pid = fork();
+
+		if (!pid)
+			_exit(0);
+		waitpid(pid, &status, 0);
+	}
+	printf("fork-exit %ld\n", (read_clock(CLOCK_MONOTONIC) - start) / FORK_ROUNDS);
+}
+
 static unsigned long symbol(const char *name)
 {
 	FILE *file = fopen("/proc/kallsyms", "r");
@@ -206,6 +224,8 @@ static int pairs(void)
 	close(fd);
 	print_parameter("set-memory-pair", "set_memory_pair");
 	print_parameter("direct-map-pair", "direct_map_pair");
+	print_parameter("page-pair", "page_pair");
+	print_parameter("order-2-pair", "order_2_pair");
 
 	return 0;
 }
@@ -225,6 +245,7 @@ int main(void)
 		return 1;
 	}
 	ordinary_faults();
+	forks();
 	zaps();
 	for (round = 0; round < 2; round++) {
 		start = now();

@@ -25,9 +25,26 @@ module_param(invalid, ulong, 0);
 module_param(valid, ulong, 0);
 
 /* Results, for each pair of calls. */
-static unsigned long set_memory_pair, direct_map_pair;
+static unsigned long set_memory_pair, direct_map_pair, page_pair, order_2_pair;
 module_param(set_memory_pair, ulong, 0444);
 module_param(direct_map_pair, ulong, 0444);
+module_param(page_pair, ulong, 0444);
+module_param(order_2_pair, ulong, 0444);
+
+static unsigned long alloc_and_free(unsigned int order)
+{
+	u64 start = ktime_get_ns();
+	int i;
+
+	for (i = 0; i < ROUNDS; i++) {
+		struct page *page = alloc_pages(GFP_KERNEL, order);
+
+		if (page)
+			__free_pages(page, order);
+	}
+
+	return (ktime_get_ns() - start) / ROUNDS;
+}
 
 static int __init cost_init(void)
 {
@@ -60,6 +77,9 @@ static int __init cost_init(void)
 
 	((addr_function)rw)(addr, 1);
 	__free_pages(page, order);
+
+	page_pair = alloc_and_free(0);
+	order_2_pair = alloc_and_free(2);
 
 	return 0;
 }
