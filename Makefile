@@ -40,6 +40,7 @@ help:
 	@echo 'make tree       the series as a git tree to edit, in build/edit'
 	@echo 'make patches    write that tree back to patches/ and series'
 	@echo 'make cost       instructions of splits and restores, base and series'
+	@echo 'make objdiff    the page allocator with the option off: the same instructions'
 	@echo 'make doctor     look at the machine, install what is missing'
 	@echo 'make clean      remove what was built; make distclean: downloads too'
 	@echo
@@ -147,12 +148,15 @@ faults: begin guest-series guest-debug
 	@. $(T)/lib.sh; stage faults $(T)/faults $(FAULT) || true
 	@$(T)/verdict faults
 
-.PHONY: shell cost
+.PHONY: shell cost objdiff
 shell: guest-$(KERNEL)
 	@$(T)/guest-job $(KERNEL) $(BUILD)/run/shell shell --interactive
 
 cost: guest-base guest-series
 	@$(T)/cost-table
+
+objdiff: kernel-base kernel-series
+	@$(T)/objdiff
 
 .PHONY: mbox tree patches
 mbox: base-tree
