@@ -444,6 +444,37 @@ TEST_F_TIMEOUT(blocks, others_get_them_before_they_fail, 200)
 	EXPECT_TRUE(as_before(self));
 }
 
+/*
+ * The page table of a split stays for as long as the split: it is not taken
+ * from a block that is to become free, not even when nothing else is left.
+ */
+TEST_F_TIMEOUT(blocks, tables_of_splits_are_not_in_them, 200)
+{
+	int large = held_open(), others[10], order;
+
+	if (!one_node())
+		SKIP(return, "more than one node to use up");
+	ASSERT_EQ(held_do(large, "alloc plain 8 64 -1"), 0);
+	ASSERT_EQ(held_do(self->fd, "alloc sleep 3 16384 -1"), 0);
+	ASSERT_EQ(held_do(self->fd, "free odd"), 0);
+	for (order = 9; order >= 0; order--) {
+		others[order] = held_open();
+		if (order == 9)
+			use_blocks(others[order]);
+		/* Until what is left of this order is theirs. */
+		while (!any_pte_mapped(others[order]) &&
+		       !held_do(others[order], "alloc eager %d 64 -1", order))
+			;
+	}
+	EXPECT_EQ(held_do(large, "ro"), -ENOMEM);
+	for (order = 9; order >= 0; order--)
+		close(others[order]);
+	EXPECT_EQ(held_do(large, "rw"), 0);
+	close(large);
+	ASSERT_EQ(held_do(self->fd, "free all"), 0);
+	EXPECT_TRUE(as_before(self));
+}
+
 TEST_F_TIMEOUT(blocks, node_that_is_asked_for, 120)
 {
 	if (one_node())

@@ -40,7 +40,9 @@ long blocks(void)
 			}
 			if (!column)
 				break;
-			sum = 0;
+			/* There is such a line for each node. */
+			if (sum < 0)
+				sum = 0;
 			continue;
 		}
 		if (sum < 0 || strncmp(line, "Node", 4))

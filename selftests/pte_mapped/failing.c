@@ -1,0 +1,256 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * What goes wrong: allocations that fail, memory that is bad, memory that goes.
+ * Requests may fail then. Nothing else does, and afterwards all is as before.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "kselftest_harness.h"
+#include "../direct_map/fail.h"
+#include "pool.h"
+
+#define HWPOISON	"/sys/kernel/debug/hwpoison/corrupt-pfn"
+#define UNPOISON	"/sys/kernel/debug/hwpoison/unpoison-pfn"
+
+FIXTURE(failing)
+{
+	struct dmap before;
+	struct dmap after;
+	int fd;
+};
+
+FIXTURE_VARIANT(failing)
+{
+	const char *what;
+	const char *function;	/* NULL: the requests themselves */
+	int percent;
+};
+
+FIXTURE_VARIANT_ADD(failing, slab_of_requests) { FAIL_SLAB, NULL, 30 };
+FIXTURE_VARIANT_ADD(failing, pages_of_requests) { FAIL_PAGES, NULL, 30 };
+FIXTURE_VARIANT_ADD(failing, all_slab_of_refills) { FAIL_SLAB, "pte_mapped_refill", 100 };
+FIXTURE_VARIANT_ADD(failing, all_pages_of_refills) { FAIL_PAGES, "pte_mapped_refill", 100 };
+FIXTURE_VARIANT_ADD(failing, all_slab_of_steals) { FAIL_SLAB, "pte_mapped_steal", 100 };
+FIXTURE_VARIANT_ADD(failing, pages_of_splits) { FAIL_PAGES, "change_page_attr_set_clr", 50 };
+FIXTURE_VARIANT_ADD(failing, slab_of_the_pool) { FAIL_SLAB, "unmapped_page_alloc", 50 };
+
+FIXTURE_SETUP(failing)
+{
+	self->fd = held_open();
+	if (self->fd < 0)
+		SKIP(return, HELD_FILE " needs CONFIG_PTE_MAPPED_TEST");
+	if (fail_start(variant->what, NULL, 0) == -ENODEV)
+		SKIP(return, "no fault injection: needs CONFIG_FAULT_INJECTION");
+	fail_stop(variant->what);
+	ASSERT_EQ(restore_run(), 0);
+	ASSERT_TRUE(blocks_go(30));
+	ASSERT_EQ(dmap_read_settled(&self->before), 0);
+	if (dmap_hopeless(&self->before))
+		SKIP(return, "%s", dmap_hopeless(&self->before));
+}
+
+FIXTURE_TEARDOWN(failing)
+{
+	fail_stop(variant->what);
+	if (self->fd >= 0)
+		close(self->fd);
+	dmap_free(&self->before);
+	dmap_free(&self->after);
+}
+
+TEST_F_TIMEOUT(failing, nothing_breaks_and_all_goes_back, 200)
+{
+	long available = meminfo_kb("MemAvailable:"), failed, refills;
+	int served = 0, round, order;
+
+	ASSERT_EQ(fail_start(variant->what, variant->function, variant->percent), 0);
+	for (round = 0; round < 20; round++) {
+		for (order = 0; order < 4; order++)
+			served += !held_do(self->fd, "alloc sleep %d 1 -1", order);
+		for (order = 0; order < 40; order++)
+			served += !held_do(self->fd, "alloc unmapped 0 1 -1");
+		/* It stops at what can't be split. */
+		held_do(self->fd, "ro");
+		held_do(self->fd, "free %s", round & 1 ? "odd" : "even");
+	}
+	failed = fail_stop(variant->what);
+	TH_LOG("%d served, %ld allocations failed", served, failed);
+	EXPECT_GT(failed, 0);
+	/* Who asked for a page has one unless that one failed. */
+	EXPECT_GT(served, 200);
+
+	/* Allocations do not fail any more: neither do requests. */
+	EXPECT_EQ(held_do(self->fd, "rw"), 0);
+	ASSERT_EQ(held_do(self->fd, "free all"), 0);
+	ASSERT_EQ(restore_run(), 0);
+	EXPECT_TRUE(blocks_go(30));
+	refills = vm_event("pte_mapped_refills");
+	EXPECT_EQ(held_do(self->fd, "alloc sleep 0 100 -1"), 0);
+	EXPECT_EQ(held_do(self->fd, "type"), 0);
+	EXPECT_EQ(vm_event("pte_mapped_refills"), refills + 1);
+	ASSERT_EQ(held_do(self->fd, "free all"), 0);
+	EXPECT_TRUE(blocks_go(30));
+	EXPECT_EQ(meminfo_kb("NoDirectMap:"), 0);
+	EXPECT_TRUE(dmap_settles(&self->before, &self->after, 60, true));
+	EXPECT_TRUE(dmap_same_attrs(&self->before, &self->after));
+	EXPECT_GT(meminfo_kb("MemAvailable:"), available - 32 * 1024);
+}
+
+FIXTURE(memory)
+{
+	unsigned long block_size;
+	unsigned long offline;	/* a memory block that a test put offline */
+	int fd;
+};
+
+FIXTURE_SETUP(memory)
+{
+	char text[32];
+
+	self->fd = held_open();
+	if (self->fd < 0)
+		SKIP(return, HELD_FILE " needs CONFIG_PTE_MAPPED_TEST");
+	if (!read_file("/sys/devices/system/memory/block_size_bytes", text,
+		       sizeof(text)))
+		self->block_size = strtoul(text, NULL, 16);
+	ASSERT_EQ(restore_run(), 0);
+	ASSERT_TRUE(blocks_go(30));
+}
+
+static int block_set(unsigned long nr, const char *state)
+{
+	char path[96];
+
+	snprintf(path, sizeof(path), "/sys/devices/system/memory/memory%lu/state", nr);
+
+	return write_file(path, state);
+}
+
+FIXTURE_TEARDOWN(memory)
+{
+	if (self->offline)
+		block_set(self->offline, "online");
+	if (self->fd >= 0)
+		close(self->fd);
+}
+
+/* Of memory block @nr, how much the pages have that are held, in bytes. */
+static unsigned long held_in(const struct held_page *pages, long held,
+			     unsigned long nr, unsigned long block_size)
+{
+	unsigned long size = 0;
+	long i;
+
+	for (i = 0; i < held; i++) {
+		if (pages[i].pfn / (block_size / PAGE) == nr)
+			size += PAGE << pages[i].order;
+	}
+
+	return size;
+}
+
+/* What is free in PTE-mapped blocks does not keep their memory online. */
+TEST_F_TIMEOUT(memory, goes_offline_with_blocks_that_are_free, 200)
+{
+	unsigned long nr, size = self->block_size, type_before;
+	struct held_page *pages;
+	long held;
+
+	if (!size)
+		SKIP(return, "no memory hotplug: needs CONFIG_MEMORY_HOTPLUG");
+	ASSERT_EQ(held_do(self->fd, "alloc sleep 4 %ld -1", 8 * size / (16 * PAGE)), 0);
+	held = held_read(self->fd, &pages);
+	ASSERT_GT(held, 0);
+	for (nr = pages[held - 1].pfn / (size / PAGE); nr; nr--) {
+		if (held_in(pages, held, nr, size) == size)
+			break;
+	}
+	free(pages);
+	if (!nr)
+		SKIP(return, "no memory block is free as a whole");
+
+	/* Pages in use keep it, and an attempt changes nothing. */
+	type_before = blocks();
+	EXPECT_NE(block_set(nr, "offline"), 0);
+	EXPECT_EQ(blocks(), type_before);
+	EXPECT_EQ(held_do(self->fd, "type"), 0);
+
+	ASSERT_EQ(held_do(self->fd, "free all"), 0);
+	ASSERT_EQ(block_set(nr, "offline"), 0);
+	self->offline = nr;
+	EXPECT_TRUE(blocks_go(30));
+	ASSERT_EQ(block_set(nr, "online"), 0);
+	self->offline = 0;
+	EXPECT_EQ(held_do(self->fd, "alloc sleep 0 100 -1"), 0);
+	EXPECT_EQ(held_do(self->fd, "type"), 0);
+}
+
+static sigjmp_buf bus_error;
+
+static void on_bus_error(int signal)
+{
+	siglongjmp(bus_error, signal);
+}
+
+/*
+ * Its owner is told. The rest of the block is used again, and that page is not.
+ * It keeps its block: this is the last test.
+ */
+TEST_F_TIMEOUT(memory, bad_page_of_a_secret_is_not_used_again, 120)
+{
+	const size_t size = 4 * MB;
+	unsigned long bad, i;
+	volatile char *secret;
+	struct held_page *pages;
+	long corrupted, held;
+	char text[32];
+
+	corrupted = meminfo_kb("HardwareCorrupted:");
+	if (corrupted < 0)
+		SKIP(return, "no handling of bad memory: needs CONFIG_MEMORY_FAILURE");
+	secret = secret_alloc(size);
+	ASSERT_NE(secret, NULL);
+	bad = pfn_of((char *)secret + 5 * PAGE);
+	ASSERT_NE(bad, 0);
+	/* The owner may not do that itself: nobody pins such pages. */
+	snprintf(text, sizeof(text), "%#lx", bad);
+	if (access(HWPOISON, W_OK))
+		SKIP(return, "no " HWPOISON ": needs CONFIG_HWPOISON_INJECT");
+	ASSERT_EQ(write_file(HWPOISON, text), 0);
+	EXPECT_EQ(meminfo_kb("HardwareCorrupted:"), corrupted + 4);
+
+	signal(SIGBUS, on_bus_error);
+	if (!sigsetjmp(bus_error, 1)) {
+		secret[5 * PAGE] = 1;
+		EXPECT_TRUE(false) TH_LOG("the bad page can be written");
+	}
+	signal(SIGBUS, SIG_DFL);
+	/* Its neighbours are the secret that they were. */
+	for (i = 0; i < size / PAGE; i++) {
+		if (i != 5)
+			EXPECT_EQ(*(size_t *)(secret + i * PAGE), ~(i * PAGE));
+	}
+
+	secret_free((char *)secret, size);
+	ASSERT_EQ(restore_run(), 0);
+	EXPECT_EQ(blocks(), 1);
+	EXPECT_EQ(meminfo_kb("NoDirectMap:"), 0);
+	/* Not mapped, it is not to be free either. */
+	EXPECT_EQ(write_file(UNPOISON, text), -EBUSY);
+	ASSERT_EQ(held_do(self->fd, "alloc sleep 0 4096 -1"), 0);
+	ASSERT_EQ(held_do(self->fd, "alloc plain 0 4096 -1"), 0);
+	held = held_read(self->fd, &pages);
+	for (i = 0; i < (unsigned long)held; i++)
+		EXPECT_NE(pages[i].pfn, bad);
+	free(pages);
+}
+
+TEST_HARNESS_MAIN
