@@ -160,9 +160,9 @@ static unsigned long held_in(const struct held_page *pages, long held,
 /* What is free in PTE-mapped blocks does not keep their memory online. */
 TEST_F_TIMEOUT(memory, goes_offline_with_blocks_that_are_free, 200)
 {
-	unsigned long nr, size = self->block_size, type_before;
+	unsigned long nr, size = self->block_size;
 	struct held_page *pages;
-	long held;
+	long held, before;
 
 	if (!size)
 		SKIP(return, "no memory hotplug: needs CONFIG_MEMORY_HOTPLUG");
@@ -178,9 +178,9 @@ TEST_F_TIMEOUT(memory, goes_offline_with_blocks_that_are_free, 200)
 		SKIP(return, "no memory block is free as a whole");
 
 	/* Pages in use keep it, and an attempt changes nothing. */
-	type_before = blocks();
+	before = blocks();
 	EXPECT_NE(block_set(nr, "offline"), 0);
-	EXPECT_EQ(blocks(), type_before);
+	EXPECT_EQ(blocks(), before);
 	EXPECT_EQ(held_do(self->fd, "type"), 0);
 
 	ASSERT_EQ(held_do(self->fd, "free all"), 0);
@@ -219,7 +219,7 @@ TEST_F_TIMEOUT(memory, bad_page_of_a_secret_is_not_used_again, 120)
 	secret = secret_alloc(size);
 	ASSERT_NE(secret, NULL);
 	bad = pfn_of((char *)secret + 5 * PAGE);
-	ASSERT_NE(bad, 0);
+	ASSERT_TRUE(bad > 0);
 	/* The owner may not do that itself: nobody pins such pages. */
 	snprintf(text, sizeof(text), "%#lx", bad);
 	if (access(HWPOISON, W_OK))
