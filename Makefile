@@ -33,6 +33,10 @@ help:
 	@echo 'make matrix     the selftests on each machine of ci/shapes.list (SHAPES=…)'
 	@echo 'make debug      the selftests on a kernel with KASAN, lockdep, … (STORM_SECONDS=600)'
 	@echo 'make faults     break the series on purpose: each time a test must notice'
+	@echo 'make each-patch compilers, sparse and warnings after every patch (FULL=1: boots too)'
+	@echo 'make regress    the kernel'"'"'s own selftests, base against series'
+	@echo 'make stress     stress-ng and more on the debug kernel (MINUTES=10)'
+	@echo 'make test-all   test, debug, matrix, faults, each-patch, regress, stress, bases'
 	@echo 'make one TEST=… one selftest alone (KERNEL=base on the base)'
 	@echo 'make shell      a shell in a guest (KERNEL=base: of the base)'
 	@echo 'make image      build and print the path of the kernel image (KERNEL=base)'
@@ -60,7 +64,11 @@ base-tree: source
 series-tree: base-tree
 	@. $(T)/lib.sh; stage apply $(T)/apply-series $(QUIET)
 
-.PHONY: kernel-base kernel-series kernel-debug guest-base guest-series guest-debug image
+# Kernels of the series with a fragment of their own in kernel-config/.
+VARIANTS := debug xen-pv preempt-lazy preempt-rt no-restore no-pte-mapped all-off
+
+.PHONY: kernel-base kernel-series guest-base guest-series image
+.PHONY: $(VARIANTS:%=kernel-%) $(VARIANTS:%=guest-%)
 kernel-base: base-tree
 	@. $(T)/lib.sh; stage build-base $(T)/build-kernel base $(QUIET)
 
@@ -73,11 +81,11 @@ guest-base: kernel-base series-tree
 guest-series: kernel-series
 	@. $(T)/lib.sh; stage guest-series $(T)/build-guest series $(QUIET)
 
-kernel-debug: series-tree
-	@. $(T)/lib.sh; stage build-debug $(T)/build-kernel debug $(QUIET)
+$(VARIANTS:%=kernel-%): kernel-%: series-tree
+	@. $(T)/lib.sh; stage build-$* $(T)/build-kernel $* $(QUIET)
 
-guest-debug: kernel-debug
-	@. $(T)/lib.sh; stage guest-debug $(T)/build-guest debug $(QUIET)
+$(VARIANTS:%=guest-%): guest-%: kernel-%
+	@. $(T)/lib.sh; stage guest-$* $(T)/build-guest $* $(QUIET)
 
 image: kernel-$(KERNEL)
 	@. $(T)/lib.sh; echo "$$(kernel_out $(KERNEL))/arch/x86/boot/bzImage"
@@ -91,12 +99,13 @@ run: begin guest-base guest-series
 
 # Stages of a test run go on after a failure; verdict says what they came to.
 .PHONY: begin test baseline
-.PHONY: check-series check-harness check-selftests check-baseline check-shapes
+.PHONY: check-series check-harness check-baseline
 begin:
 	@mkdir -p $(BUILD); rm -f $(BUILD)/tally $(BUILD)/stages $(BUILD)/status $(BUILD)/junit-*.xml
 
 test: begin
-	@$(MAKE) -k check-harness check-series check-selftests check-baseline check-shapes || true
+	@$(MAKE) -k check-harness check-series || true
+	@$(MAKE) -k guest-series guest-base && $(T)/test-guests $(TEST_SHAPES) || true
 	@$(T)/verdict check-harness check-series selftests baseline $(TEST_SHAPES:%=shape-%)
 
 check-harness:
@@ -105,25 +114,22 @@ check-harness:
 check-series: series-tree
 	@. $(T)/lib.sh; stage check-series $(T)/check-series
 
-check-selftests: guest-series
-	@. $(T)/lib.sh; stage selftests $(T)/selftests series
-
 check-baseline: guest-base
 	@. $(T)/lib.sh; stage baseline $(T)/selftests base
 
 # Machines that differ in what can be restored at all.
 TEST_SHAPES := debug_pagealloc phenom nogbpages
-check-shapes: $(TEST_SHAPES:%=check-shape-%)
 
 check-shape-%: guest-series
 	@. $(T)/lib.sh; stage shape-$* $(T)/selftests $*
 
-check-shape-debug: guest-debug
-	@. $(T)/lib.sh; stage shape-debug $(T)/selftests debug
+$(VARIANTS:%=check-shape-%): check-shape-%: guest-%
+	@. $(T)/lib.sh; stage shape-$* $(T)/selftests $*
 
 .PHONY: debug
 debug: begin
 	@$(MAKE) -k check-shape-debug || true
+	@$(T)/tally-table debug 1
 	@$(T)/verdict shape-debug
 
 # SHAPES=… for some of them
@@ -131,6 +137,7 @@ SHAPES ?= $(shell sed -n 's/^\([a-z][^ ]*\) .*/\1/p' $(TOP)ci/shapes.list)
 .PHONY: matrix
 matrix: begin
 	@$(MAKE) -k $(SHAPES:%=check-shape-%) || true
+	@$(T)/tally-table matrix 1
 	@$(T)/verdict $(SHAPES:%=shape-%)
 
 baseline: begin
@@ -146,7 +153,35 @@ one: begin guest-$(KERNEL)
 .PHONY: faults
 faults: begin guest-series guest-debug
 	@. $(T)/lib.sh; stage faults $(T)/faults $(FAULT) || true
+	@$(if $(FAULT),,$(T)/tally-table faults 2)
 	@$(T)/verdict faults
+
+.PHONY: each-patch regress stress bases test-all
+each-patch: begin $(if $(FULL),guest-series,series-tree)
+	@. $(T)/lib.sh; stage each-patch $(T)/each-patch $(if $(FULL),--boot) || true
+	@$(T)/tally-table each-patch 2
+	@$(T)/verdict each-patch
+
+regress: begin guest-base guest-series
+	@. $(T)/lib.sh; stage regress $(T)/regress $(PROGRAMS) || true
+	@$(if $(PROGRAMS),,$(T)/tally-table regress 2)
+	@$(T)/verdict regress
+
+MINUTES ?= 10
+stress: begin guest-debug
+	@. $(T)/lib.sh; stage stress $(T)/stress $(MINUTES) || true
+	@$(T)/tally-table stress 2
+	@$(T)/verdict stress
+
+bases: begin doctor
+	@. $(T)/lib.sh; stage bases $(T)/bases $(BASES) || true
+	@$(T)/verdict bases
+
+# All of it: a day on 2 cores. Each leaves its table in ci/results/.
+test-all:
+	@for goal in test debug matrix faults each-patch regress stress bases; do \
+		$(MAKE) $$goal || bad="$$bad $$goal"; \
+	done; [ -z "$$bad" ] || { echo "failed:$$bad"; exit 1; }
 
 .PHONY: shell cost objdiff
 shell: guest-$(KERNEL)

@@ -10,8 +10,9 @@ PATCHES=$TOP/patches
 DOWNLOADS=$(realpath -m "${DOWNLOADS:-$TOP/downloads}")
 BUILD=$(realpath -m "${BUILD:-$TOP/build}")
 
+# BASE_PIN names another base, see tools/bases.
 # shellcheck source=tools/base.pin
-. "$TOOLS/base.pin"
+. "${BASE_PIN:-$TOOLS/base.pin}"
 
 die() {
 	echo "${0##*/}: $*" >&2
@@ -89,17 +90,18 @@ run_check() {	# name, command
 
 # Where a kernel's source is, and where it is built: inside the source, so that
 # all paths of the build are relative to it and the compiler cache serves a
-# clone at any other place. "debug" is the series, built to complain.
-kernel_tree() {	# base|series|debug
+# clone at any other place. "each" has the first patches of the series only;
+# other names are the series with kernel-config/NAME.config on top.
+kernel_tree() {	# base|series|each|NAME
 	case $1 in
-	debug) echo "$BUILD/series" ;;
-	*) echo "$BUILD/$1" ;;
+	base | each) echo "$BUILD/$1" ;;
+	*) echo "$BUILD/series" ;;
 	esac
 }
 
-kernel_out() {	# base|series|debug
+kernel_out() {	# base|series|each|NAME
 	case $1 in
-	debug) echo "$BUILD/series/.build-debug" ;;
-	*) echo "$BUILD/$1/.build" ;;
+	base | series | each) echo "$BUILD/$1/.build" ;;
+	*) echo "$BUILD/series/.build-$1" ;;
 	esac
 }
