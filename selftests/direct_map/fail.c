@@ -13,13 +13,27 @@
 /* It counts down. */
 #define TIMES	1000000
 
+/* What is opened for it can fail as well. */
+static int insist(const char *path, const char *value)
+{
+	int tries, err = 0;
+
+	for (tries = 0; tries < 100; tries++) {
+		err = write_file(path, value);
+		if (err != -ENOMEM)
+			break;
+	}
+
+	return err;
+}
+
 static int set(const char *what, const char *name, const char *value)
 {
 	char path[96];
 
 	snprintf(path, sizeof(path), DEBUGFS "%s/%s", what, name);
 
-	return write_file(path, value);
+	return insist(path, value);
 }
 
 static int set_number(const char *what, const char *name, unsigned long value)
@@ -92,7 +106,7 @@ long fail_stop(const char *what)
 	char path[96], text[32];
 
 	set(what, "probability", "0");
-	write_file("/proc/self/make-it-fail", "0");
+	insist("/proc/self/make-it-fail", "0");
 	snprintf(path, sizeof(path), DEBUGFS "%s/times", what);
 	if (read_file(path, text, sizeof(text)))
 		return -1;
