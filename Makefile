@@ -36,7 +36,8 @@ help:
 	@echo 'make each-patch compilers, sparse and warnings after every patch (FULL=1: boots too)'
 	@echo 'make regress    the kernel'"'"'s own selftests, base against series'
 	@echo 'make stress     stress-ng and more on the debug kernel (MINUTES=10)'
-	@echo 'make test-all   test, debug, matrix, faults, each-patch, regress, stress, bases'
+	@echo 'make bases      the series on other kernels; make host: on another Debian (SUITE=)'
+	@echo 'make test-all   test, debug, matrix, faults, each-patch, regress, stress, bases, host'
 	@echo 'make one TEST=… one selftest alone (KERNEL=base on the base)'
 	@echo 'make shell      a shell in a guest (KERNEL=base: of the base)'
 	@echo 'make image      build and print the path of the kernel image (KERNEL=base)'
@@ -177,9 +178,17 @@ bases: begin doctor
 	@. $(T)/lib.sh; stage bases $(T)/bases $(BASES) || true
 	@$(T)/verdict bases
 
+# Another release of Debian as the host, e.g. trixie.
+SUITE ?= trixie
+.PHONY: host
+host: begin doctor
+	@. $(T)/lib.sh; stage host $(T)/other-host $(SUITE) $(GOALS) || true
+	@$(T)/tally-table host 3
+	@$(T)/verdict host
+
 # All of it: a day on 2 cores. Each leaves its table in ci/results/.
 test-all:
-	@for goal in test debug matrix faults each-patch regress stress bases; do \
+	@for goal in test debug matrix faults each-patch regress stress bases host; do \
 		$(MAKE) $$goal || bad="$$bad $$goal"; \
 	done; [ -z "$$bad" ] || { echo "failed:$$bad"; exit 1; }
 
