@@ -52,6 +52,18 @@ static bool all_pte_mapped(int fd)
 	return !held_do(fd, "type");
 }
 
+static long count_pte_mapped(int fd)
+{
+	struct held_page *pages;
+	long nr = held_read(fd, &pages), i, count = 0;
+
+	for (i = 0; i < nr; i++)
+		count += pages[i].type == 'P';
+	free(pages);
+
+	return count;
+}
+
 static bool all_on_node(int fd, int node)
 {
 	struct held_page *pages;
@@ -410,6 +422,7 @@ TEST_F_TIMEOUT(blocks, steals_where_no_block_is_free, 200)
 TEST_F_TIMEOUT(blocks, stolen_blocks_go_back_from_between_others, 200)
 {
 	int others = held_open(), mine = held_open();
+	long in_use;
 
 	if (!one_node())
 		SKIP(return, "more than one node to use up");
@@ -419,8 +432,11 @@ TEST_F_TIMEOUT(blocks, stolen_blocks_go_back_from_between_others, 200)
 	/* What the watermarks kept of them. */
 	use_blocks(self->fd);
 	ASSERT_EQ(held_do(mine, "alloc sleep 0 1024 -1"), 0);
+	/* Not while a page is in use that was asked for. */
+	in_use = count_pte_mapped(mine);
+	EXPECT_GT(in_use, 0);
 	ASSERT_EQ(restore_run(), 0);
-	EXPECT_GT(blocks(), 0);
+	EXPECT_EQ(count_pte_mapped(mine), in_use);
 	close(mine);
 	EXPECT_TRUE(as_before(self));
 	close(others);
