@@ -18,7 +18,7 @@ override BUILD := $(abspath $(BUILD))
 override DOWNLOADS := $(abspath $(DOWNLOADS))
 T := $(TOP)tools
 
-export BUILD DOWNLOADS LINUX REV TARBALL MIRROR ACCEL STORM_SECONDS
+export BUILD DOWNLOADS LINUX REV TARBALL MIRROR ACCEL STORM_SECONDS COMPILERS
 
 # With -s only what was asked for goes to standard output.
 ifneq (,$(findstring s,$(filter-out --%,$(firstword -$(MAKEFLAGS)))))
@@ -130,15 +130,16 @@ $(VARIANTS:%=check-shape-%): check-shape-%: guest-%
 .PHONY: debug
 debug: begin
 	@$(MAKE) -k check-shape-debug || true
-	@$(T)/tally-table debug 1
+	@$(T)/tally-table debug 1 shape-debug || true
 	@$(T)/verdict shape-debug
 
-# SHAPES=… for some of them
-SHAPES ?= $(shell sed -n 's/^\([a-z][^ ]*\) .*/\1/p' $(TOP)ci/shapes.list)
+# SHAPES=… for some of them. What is asked for in part is not kept as a result.
+ALL_SHAPES := $(shell sed -n 's/^\([a-z][^ ]*\) .*/\1/p' $(TOP)ci/shapes.list)
+SHAPES ?= $(ALL_SHAPES)
 .PHONY: matrix
 matrix: begin
 	@$(MAKE) -k $(SHAPES:%=check-shape-%) || true
-	@$(T)/tally-table matrix 1
+	@$(if $(filter-out $(SHAPES),$(ALL_SHAPES)),,$(T)/tally-table matrix 1 $(SHAPES:%=shape-%) || true)
 	@$(T)/verdict $(SHAPES:%=shape-%)
 
 baseline: begin
@@ -151,40 +152,35 @@ one: begin guest-$(KERNEL)
 	@. $(T)/lib.sh; stage selftest $(T)/selftests $(KERNEL) $(TEST) || true
 	@$(T)/verdict selftest
 
-.PHONY: faults
-faults: begin guest-series guest-debug
-	@. $(T)/lib.sh; stage faults $(T)/faults $(FAULT) || true
-	@$(if $(FAULT),,$(T)/tally-table faults 2)
-	@$(T)/verdict faults
+# What needs no guest of its own stands in one stage: the name, what is built
+# first, the tool, and how much of a test's name makes a row of its table.
+define long_run
+	@$(MAKE) -k $(2) && { . $(T)/lib.sh; stage $(1) $(3); } || true
+	@$(if $(5),,$(T)/tally-table $(1) $(4) $(1) || true)
+	@$(T)/verdict $(1)
+endef
 
-.PHONY: each-patch regress stress bases test-all
-each-patch: begin $(if $(FULL),guest-series,series-tree)
-	@. $(T)/lib.sh; stage each-patch $(T)/each-patch $(if $(FULL),--boot) || true
-	@$(T)/tally-table each-patch 2
-	@$(T)/verdict each-patch
+.PHONY: faults each-patch regress stress bases host test-all
+faults: begin
+	$(call long_run,faults,guest-series guest-debug,$(T)/faults $(FAULT),2,$(FAULT))
 
-regress: begin guest-base guest-series
-	@. $(T)/lib.sh; stage regress $(T)/regress $(PROGRAMS) || true
-	@$(if $(PROGRAMS),,$(T)/tally-table regress 2)
-	@$(T)/verdict regress
+each-patch: begin
+	$(call long_run,each-patch,$(if $(FULL),guest-series,series-tree),$(T)/each-patch $(if $(FULL),--boot),2,$(COMPILERS))
+
+regress: begin
+	$(call long_run,regress,guest-base guest-series,$(T)/regress $(PROGRAMS),2,$(PROGRAMS))
 
 MINUTES ?= 10
-stress: begin guest-debug
-	@. $(T)/lib.sh; stage stress $(T)/stress $(MINUTES) || true
-	@$(T)/tally-table stress 2
-	@$(T)/verdict stress
+stress: begin
+	$(call long_run,stress,guest-debug,$(T)/stress $(MINUTES),2)
 
-bases: begin doctor
-	@. $(T)/lib.sh; stage bases $(T)/bases $(BASES) || true
-	@$(T)/verdict bases
+bases: begin
+	$(call long_run,bases,doctor,$(T)/bases $(BASES),2,bases)
 
-# Another release of Debian as the host, e.g. trixie.
+# Another release of Debian as the host, SUITE=.
 SUITE ?= trixie
-.PHONY: host
-host: begin doctor
-	@. $(T)/lib.sh; stage host $(T)/other-host $(SUITE) $(GOALS) || true
-	@$(T)/tally-table host 3
-	@$(T)/verdict host
+host: begin
+	$(call long_run,host,doctor,$(T)/other-host $(SUITE) $(GOALS),3,$(GOALS))
 
 # All of it: a day on 2 cores. Each leaves its table in ci/results/.
 test-all:

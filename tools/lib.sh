@@ -85,7 +85,7 @@ run_check() {	# name, command
 	echo "not ok $name"
 	sed 's/^/    /' <<< "$output"
 	printf 'fail\t%s\t\n' "$name" >> "$BUILD/tally"
-	return 1
+	return $status
 }
 
 # Where a kernel's source is, and where it is built: inside the source, so that
