@@ -48,7 +48,8 @@ long blocks(void)
 		if (sum < 0 || strncmp(line, "Node", 4))
 			continue;
 		word = strstr(line, "zone");
-		if (!word)
+		/* Free pages by type stand above the blocks of each node. */
+		if (!word || strstr(word, "type"))
 			continue;
 		/* Behind "zone NAME". */
 		strtok_r(word, " \n", &rest);
