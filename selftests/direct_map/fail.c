@@ -13,27 +13,14 @@
 /* It counts down. */
 #define TIMES	1000000
 
-/* What is opened for it can fail as well. */
-static int insist(const char *path, const char *value)
-{
-	int tries, err = 0;
-
-	for (tries = 0; tries < 100; tries++) {
-		err = write_file(path, value);
-		if (err != -ENOMEM)
-			break;
-	}
-
-	return err;
-}
-
 static int set(const char *what, const char *name, const char *value)
 {
 	char path[96];
 
 	snprintf(path, sizeof(path), DEBUGFS "%s/%s", what, name);
 
-	return insist(path, value);
+	/* What is opened for it can fail as well. */
+	return INSIST(write_file(path, value));
 }
 
 static int set_number(const char *what, const char *name, unsigned long value)
@@ -73,12 +60,17 @@ static int find_function(const char *name, unsigned long *start,
 	return *start ? 0 : -ESRCH;
 }
 
+bool fail_available(const char *what)
+{
+	return !set(what, "probability", "0");
+}
+
 int fail_start(const char *what, const char *function, int percent)
 {
 	unsigned long start = 0, end = ~0UL;
 	int err;
 
-	if (set(what, "probability", "0"))
+	if (!fail_available(what))
 		return -ENODEV;
 	if (function) {
 		err = find_function(function, &start, &end);
@@ -106,7 +98,7 @@ long fail_stop(const char *what)
 	char path[96], text[32];
 
 	set(what, "probability", "0");
-	insist("/proc/self/make-it-fail", "0");
+	INSIST(write_file("/proc/self/make-it-fail", "0"));
 	snprintf(path, sizeof(path), DEBUGFS "%s/times", what);
 	if (read_file(path, text, sizeof(text)))
 		return -1;

@@ -3,8 +3,24 @@
 #ifndef FAIL_H
 #define FAIL_H
 
+#include <errno.h>
+#include <stdbool.h>
+
 #define FAIL_SLAB	"failslab"
 #define FAIL_PAGES	"fail_page_alloc"
+
+/* What is done again until it is not an allocation that fails. */
+#define INSIST(call) ({							\
+	int tries_ = 0, result_;					\
+									\
+	do {								\
+		result_ = (call);					\
+	} while (result_ == -ENOMEM && ++tries_ < 100);			\
+	result_;							\
+})
+
+/* Whether the kernel can let @what fail. */
+bool fail_available(const char *what);
 
 /*
  * From now on @percent of @what fail: of this process and its children or, with

@@ -34,9 +34,8 @@ FIXTURE_SETUP(failing)
 	self->fd = pages_open();
 	if (self->fd < 0)
 		SKIP(return, "no " PAGES_FILE ": needs CONFIG_DIRECT_MAP_TEST");
-	if (fail_start(variant->what, NULL, 0) == -ENODEV)
+	if (!fail_available(variant->what))
 		SKIP(return, "no fault injection: needs CONFIG_FAULT_INJECTION");
-	fail_stop(variant->what);
 	ASSERT_EQ(restore_run(), 0);
 	ASSERT_EQ(dmap_read_settled(&self->before), 0);
 	if (dmap_hopeless(&self->before))
@@ -62,16 +61,6 @@ static const struct {
 };
 
 #define NR_CALLS (sizeof(calls) / sizeof(*calls))
-
-/* What is done again until it is not an allocation that fails. */
-#define INSIST(call) ({						\
-	int tries = 0, result;						\
-									\
-	do {								\
-		result = (call);					\
-	} while (result == -ENOMEM && ++tries < 100);			\
-	result;								\
-})
 
 TEST_F_TIMEOUT(failing, later_all_is_made_up_for, 200)
 {
