@@ -105,3 +105,40 @@ kernel_out() {	# base|series|each|NAME
 	*) echo "$BUILD/series/.build-$1" ;;
 	esac
 }
+
+# Of lines CONFIG_SYMBOL=VALUE the last word for each symbol.
+last_words() {
+	grep '^CONFIG_' |
+		awk -F= '{ last[$1] = $0 } END { for (symbol in last) print last[symbol] }' | sort
+}
+
+# Which of such lines a configuration does not hold.
+lost_symbols() {	# .config
+	local line
+	while read -r line; do
+		case $line in
+		*=n) ! grep -q "^${line%n}" "$1" || echo "$line" ;;
+		*) grep -qxF "$line" "$1" || echo "$line" ;;
+		esac
+	done
+}
+
+# Options of run-guest for the kernel that complains, as in ci/shapes.list: fewer
+# page tables to walk, and no splits of CPA's own test.
+DEBUG_GUEST="--append no5lvl --append cpa_test.interval=0"
+
+# Options of QEMU that show a guest this machine's files, read-only, and with it
+# what is to be /mnt; see guest/in-host.
+host_files() {	# folder, if there is one
+	echo "-fsdev local,id=host,path=/,security_model=none,readonly=on,multidevs=remap" \
+		"-device virtio-9p-pci,fsdev=host,mount_tag=host"
+	[ $# = 0 ] || echo "-fsdev local,id=extra,path=$1,security_model=none,readonly=on" \
+		"-device virtio-9p-pci,fsdev=extra,mount_tag=extra"
+}
+
+# The mirror that this machine's own apt configuration names.
+debian_mirror() {
+	[ -z "${MIRROR:-}" ] || { echo "$MIRROR"; return; }
+	apt-get indextargets --no-release-info --format '$(SITE)' 'Created-By: Packages' \
+		2>/dev/null | grep '/debian/*$' | sort -u | head -n 1
+}

@@ -5,7 +5,7 @@
  * everything has to be as before: how the direct map is mapped, what the
  * series counts, memory that is available; and kmemleak has nothing to say.
  *
- * usage: stress SECONDS COMMAND [ARGUMENT]...	(what runs stress-ng)
+ * usage: stress COMMAND [ARGUMENT]...	(what runs stress-ng)
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -179,7 +179,7 @@ int main(int argc, char **argv)
 	long free_before, status;
 	size_t i;
 
-	if (argc < 3)
+	if (argc < 2)
 		return 3;
 	/* Memory becomes short: it is others that go. */
 	write_file("/proc/self/oom_score_adj", "-1000");
@@ -194,7 +194,7 @@ int main(int argc, char **argv)
 	printf("1..6\n");
 	for (i = 0; i < sizeof(work) / sizeof(*work); i++)
 		pthread_create(&threads[i], NULL, work[i], NULL);
-	status = run_command(argv + 2);
+	status = run_command(argv + 1);
 	over = true;
 	for (i = 0; i < sizeof(work) / sizeof(*work); i++)
 		pthread_join(threads[i], NULL);
