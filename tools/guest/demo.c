@@ -4,10 +4,12 @@
  * free everything, and say at each step how the direct map is mapped.
  *
  * Prints a line a step: step 4K 2M 1G (kB mapped by each), splits and
- * collapses since boot.
+ * collapses since boot. With the argument "dump" the page tables of the direct
+ * map follow it, between "dump STEP" and "end of dump".
  */
 #define _GNU_SOURCE
 #include <stdio.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -20,6 +22,36 @@
 #define STRIDES	48
 #define SECRET	(MB / 2)
 #define LUMP	(16 * MB)
+
+#define PTDUMP	"/sys/kernel/debug/page_tables/kernel"
+
+static bool want_dump;
+
+/* The section of the direct map, and the line that ends it. */
+static int dump(const char *step)
+{
+	FILE *file = fopen(PTDUMP, "r");
+	bool inside = false, ended = false;
+	char line[256];
+
+	if (!file) {
+		printf("error: can't read " PTDUMP "\n");
+		return 1;
+	}
+	printf("dump %s\n", step);
+	while (!ended && fgets(line, sizeof(line), file)) {
+		if (!strncmp(line, "---[", 4)) {
+			ended = inside;
+			inside = inside || strstr(line, "Low Kernel Mapping");
+		}
+		if (inside)
+			fputs(line, stdout);
+	}
+	fclose(file);
+	printf("end of dump\n");
+
+	return !ended;
+}
 
 static int show(const char *step)
 {
@@ -37,7 +69,7 @@ static int show(const char *step)
 	       vm_event("direct_map_level3_collapses"));
 	dmap_free(&map);
 
-	return 0;
+	return want_dump ? dump(step) : 0;
 }
 
 static void *ordinary_alloc(void)
@@ -55,11 +87,12 @@ static void *ordinary_alloc(void)
 	return memory;
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 	void *ordinary[STRIDES], *secret[STRIDES], *lump;
 	int i, err;
 
+	want_dump = argc > 1 && !strcmp(argv[1], "dump");
 	setvbuf(stdout, NULL, _IOLBF, 0);
 
 	if (restore_available())
