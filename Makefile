@@ -44,7 +44,12 @@ help:
 	@echo 'make mbox       write the mailbox and print its path'
 	@echo 'make tree       the series as a git tree to edit, in build/edit'
 	@echo 'make patches    write that tree back to patches/ and series'
-	@echo 'make cost       instructions of splits and restores, base and series'
+	@echo 'make tlb        TLB misses of the direct map, modelled: fresh, fragmented, restored'
+	@echo 'make dmap       pictures of the direct map before, during, after; base and series'
+	@echo 'make bench-metal  TLB misses on this machine, booted into the series or a base'
+	@echo 'make check-docs the documentation that the series adds builds without a warning'
+	@echo 'make bench      what it costs: base, series and inline restore (TWICE=1)'
+	@echo 'make scale      how the work grows with memory and CPUs, and what follows'
 	@echo 'make objdiff    the page allocator with the option off: the same instructions'
 	@echo 'make doctor     look at the machine, install what is missing'
 	@echo 'make clean      remove what was built; make distclean: downloads too'
@@ -66,7 +71,7 @@ series-tree: base-tree
 	@. $(T)/lib.sh; stage apply $(T)/apply-series $(QUIET)
 
 # Kernels of the series with a fragment of their own in kernel-config/.
-VARIANTS := debug xen-pv preempt-lazy preempt-rt no-restore no-pte-mapped all-off
+VARIANTS := debug xen-pv preempt-lazy preempt-rt no-restore no-pte-mapped no-exclusive all-off
 
 .PHONY: kernel-base kernel-series guest-base guest-series image
 .PHONY: $(VARIANTS:%=kernel-%) $(VARIANTS:%=guest-%)
@@ -133,13 +138,13 @@ debug: begin
 	@$(T)/tally-table debug 1 shape-debug || true
 	@$(T)/verdict shape-debug
 
-# SHAPES=… for some of them. What is asked for in part is not kept as a result.
+# SHAPES=… for some of them: their rows become new in what is kept.
 ALL_SHAPES := $(shell sed -n 's/^\([a-z][^ ]*\) .*/\1/p' $(TOP)ci/shapes.list)
 SHAPES ?= $(ALL_SHAPES)
 .PHONY: matrix
 matrix: begin
 	@$(MAKE) -k $(SHAPES:%=check-shape-%) || true
-	@$(if $(filter-out $(SHAPES),$(ALL_SHAPES)),,$(T)/tally-table matrix 1 $(SHAPES:%=shape-%) || true)
+	@$(T)/tally-table matrix 1 $(SHAPES:%=shape-%) || true
 	@$(T)/verdict $(SHAPES:%=shape-%)
 
 baseline: begin
@@ -156,31 +161,31 @@ one: begin guest-$(KERNEL)
 # first, the tool, and how much of a test's name makes a row of its table.
 define long_run
 	@$(MAKE) -k $(2) && { . $(T)/lib.sh; stage $(1) $(3); } || true
-	@$(if $(5),,$(T)/tally-table $(1) $(4) $(1) || true)
+	@$(T)/tally-table $(1) $(4) $(1) || true
 	@$(T)/verdict $(1)
 endef
 
 .PHONY: faults each-patch regress stress bases host test-all
 faults: begin
-	$(call long_run,faults,guest-series guest-debug,$(T)/faults $(FAULT),2,$(FAULT))
+	$(call long_run,faults,guest-series guest-debug,$(T)/faults $(FAULT),2)
 
 each-patch: begin
-	$(call long_run,each-patch,$(if $(FULL),guest-series,series-tree),$(T)/each-patch $(if $(FULL),--boot),2,$(COMPILERS))
+	$(call long_run,each-patch,$(if $(FULL),guest-series,series-tree),$(T)/each-patch $(if $(FULL),--boot),2)
 
 regress: begin
-	$(call long_run,regress,guest-base guest-series,$(T)/regress $(PROGRAMS),2,$(PROGRAMS))
+	$(call long_run,regress,guest-base guest-series,$(T)/regress $(PROGRAMS),2)
 
 MINUTES ?= 10
 stress: begin
 	$(call long_run,stress,guest-debug,$(T)/stress $(MINUTES),2)
 
 bases: begin
-	$(call long_run,bases,doctor,$(T)/bases $(BASES),2,bases)
+	$(call long_run,bases,doctor,$(T)/bases $(BASES),2)
 
 # Another release of Debian as the host, SUITE=.
 SUITE ?= trixie
 host: begin
-	$(call long_run,host,doctor,$(T)/other-host $(SUITE) $(GOALS),3,$(GOALS))
+	$(call long_run,host,doctor,$(T)/other-host $(SUITE) $(GOALS),3)
 
 # All of it: a day on 2 cores. Each leaves its table in ci/results/.
 test-all:
@@ -188,12 +193,35 @@ test-all:
 		$(MAKE) $$goal || bad="$$bad $$goal"; \
 	done; [ -z "$$bad" ] || { echo "failed:$$bad"; exit 1; }
 
-.PHONY: shell cost objdiff
+# Pictures of the direct map, and what its pages cost on a real machine.
+.PHONY: tlb dmap bench-metal check-docs check-results
+tlb: begin guest-base guest-series
+	@. $(T)/lib.sh; stage tlb $(T)/tlb-table
+
+dmap: begin guest-base guest-series
+	@. $(T)/lib.sh; stage dmap $(T)/dmap-demo
+
+bench-metal:
+	@$(T)/bench-metal $(METAL)
+
+check-docs: series-tree
+	@PACKAGES=python3-sphinx $(T)/doctor
+	@. $(T)/lib.sh; stage check-docs $(T)/check-docs
+
+check-results:
+	@$(T)/check-results
+
+.PHONY: shell bench scale objdiff
 shell: guest-$(KERNEL)
 	@$(T)/guest-job $(KERNEL) $(BUILD)/run/shell shell --interactive
 
-cost: guest-base guest-series
-	@$(T)/cost-table
+# TWICE=1 measures everything two times, and insists that it agrees.
+bench: begin
+	@$(MAKE) -k guest-base guest-series && { . $(T)/lib.sh; stage bench $(T)/bench $(if $(TWICE),--twice); } || true
+	@$(T)/verdict bench
+
+scale: guest-series
+	@$(T)/scale-table
 
 objdiff: kernel-base kernel-series
 	@$(T)/objdiff

@@ -70,6 +70,11 @@ hash_of() {	# a hash over the contents of files
 	cat "$@" | sha256sum | cut -d' ' -f1
 }
 
+# What is tested: the patches, in their order, and the tests.
+series_id() {
+	(cd "$TOP" && hash_of series patches/*.patch $(find selftests -type f -name '*.[ch]' | LC_ALL=C sort)) | cut -c1-8
+}
+
 # Run one check, a command or a function, keep its verdict in the tally and
 # show what it said if it failed.
 run_check() {	# name, command
@@ -88,22 +93,30 @@ run_check() {	# name, command
 	return $status
 }
 
-# Where a kernel's source is, and where it is built: inside the source, so that
-# all paths of the build are relative to it and the compiler cache serves a
-# clone at any other place. "each" has the first patches of the series only;
-# other names are the series with kernel-config/NAME.config on top.
-kernel_tree() {	# base|series|each|NAME
-	case $1 in
-	base | each) echo "$BUILD/$1" ;;
-	*) echo "$BUILD/series" ;;
-	esac
+# A kernel that is the base with ci/experiments/NAME.patch, see build-experiment.
+is_experiment() {	# kernel
+	[ -f "$TOP/ci/experiments/$1.patch" ]
 }
 
-kernel_out() {	# base|series|each|NAME
-	case $1 in
-	base | series | each) echo "$BUILD/$1/.build" ;;
-	*) echo "$BUILD/series/.build-$1" ;;
-	esac
+# Where a kernel's source is, and where it is built: inside the source, so that
+# all paths of the build are relative to it and the compiler cache serves a
+# clone at any other place. "each" has the first patches of the series only; an
+# experiment has a tree of its own; other names are the series with
+# kernel-config/NAME.config on top.
+kernel_tree() {	# base|series|each|EXPERIMENT|NAME
+	if [ "$1" = base ] || [ "$1" = each ] || is_experiment "$1"; then
+		echo "$BUILD/$1"
+	else
+		echo "$BUILD/series"
+	fi
+}
+
+kernel_out() {	# base|series|each|EXPERIMENT|NAME
+	if [ "$1" = series ] || [ "$(kernel_tree "$1")" != "$BUILD/series" ]; then
+		echo "$(kernel_tree "$1")/.build"
+	else
+		echo "$BUILD/series/.build-$1"
+	fi
 }
 
 # Of lines CONFIG_SYMBOL=VALUE the last word for each symbol.
