@@ -45,6 +45,7 @@ help:
 	@echo 'make tree       the series as a git tree to edit, in build/edit'
 	@echo 'make patches    write that tree back to patches/ and series'
 	@echo 'make tlb        TLB misses of the direct map, modelled: fresh, fragmented, restored'
+	@echo 'make evidence   bench, scale, tlb, dmap, check-docs, check-results'
 	@echo 'make dmap       pictures of the direct map before, during, after; base and series'
 	@echo 'make bench-metal  TLB misses on this machine, booted into the series or a base'
 	@echo 'make check-docs the documentation that the series adds builds without a warning'
@@ -194,6 +195,14 @@ test-all:
 	done; [ -z "$$bad" ] || { echo "failed:$$bad"; exit 1; }
 
 # Pictures of the direct map, and what its pages cost on a real machine.
+# What the cover letter says in figures and pictures, all of it.
+EVIDENCE := bench scale tlb dmap check-docs check-results
+.PHONY: evidence
+evidence:
+	@for goal in $(EVIDENCE); do \
+		$(MAKE) $$goal || bad="$$bad $$goal"; \
+	done; [ -z "$$bad" ] || { echo "failed:$$bad"; exit 1; }
+
 .PHONY: tlb dmap bench-metal check-docs check-results
 tlb: begin guest-base guest-series
 	@. $(T)/lib.sh; stage tlb $(T)/tlb-table

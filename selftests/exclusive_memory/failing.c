@@ -19,7 +19,7 @@
 
 #define PAGES		64L
 #define SIZE		(PAGES * PAGE)
-#define ROUNDS		20
+#define ROUNDS		12
 #define SEED		0xfa11fa11000000UL
 
 FIXTURE(failing)
@@ -108,7 +108,7 @@ static int take_and_fail(void *arg)
 	return take(arg);
 }
 
-TEST_F_TIMEOUT(failing, nothing_breaks_and_all_goes_back, 300)
+TEST_F_TIMEOUT(failing, nothing_breaks_and_all_goes_back, 600)
 {
 	struct outcome *outcome = mmap(NULL, PAGE, READ_WRITE,
 				       MAP_SHARED | MAP_ANONYMOUS, -1, 0);

@@ -645,7 +645,7 @@ static int take_and_free(void *arg)
 }
 
 /* What was given back does not count until somebody zeroes it. */
-TEST_F_TIMEOUT(group, near_its_limit_memory_comes_and_goes, 200)
+TEST_F_TIMEOUT(group, near_its_limit_memory_comes_and_goes, 400)
 {
 	ASSERT_EQ(group_set(&self->group, "memory.max", GROUP_SIZE), 0);
 	group_set(&self->group, "memory.swap.max", 0);
