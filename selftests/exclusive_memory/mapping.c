@@ -67,23 +67,6 @@ TEST(what_can_not_be_exclusive_is_refused)
 	EXPECT_TRUE(err == EOPNOTSUPP || (!err && *enabled == 'Y'));
 }
 
-/* Of ordinary memory, too: what stays behind is neither locked nor counted. */
-TEST(what_mremap_unlocks_is_not_counted)
-{
-	long before = status_kb("VmLck:");
-	char *map, *moved;
-
-	map = mmap(NULL, SIZE, READ_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	ASSERT_NE(map, MAP_FAILED);
-	ASSERT_EQ(mlock(map, SIZE), 0);
-	moved = mremap(map + PAGE, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_DONTUNMAP, NULL);
-	ASSERT_NE(moved, MAP_FAILED);
-	EXPECT_EQ(status_kb("VmLck:"), before + (long)(PAGE / KB));
-	munmap(moved, PAGE);
-	munmap(map, SIZE);
-	EXPECT_EQ(status_kb("VmLck:"), before);
-}
-
 /* mmap() of what can't be exclusive, and of what can. */
 FIXTURE(request)
 {
