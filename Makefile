@@ -49,6 +49,7 @@ help:
 	@echo 'make dmap       pictures of the direct map before, during, after; base and series'
 	@echo 'make bench-metal  TLB misses on this machine, booted into the series or a base'
 	@echo 'make check-docs the documentation that the series adds builds without a warning'
+	@echo 'make check-results  tables of README and the cover letter are those of ci/results/'
 	@echo 'make bench      what it costs: base, series and inline restore (TWICE=1)'
 	@echo 'make scale      how the work grows with memory and CPUs, and what follows'
 	@echo 'make objdiff    the page allocator with the option off: the same instructions'
@@ -136,7 +137,7 @@ $(VARIANTS:%=check-shape-%): check-shape-%: guest-%
 .PHONY: debug
 debug: begin
 	@$(MAKE) -k check-shape-debug || true
-	@$(T)/tally-table debug 1 shape-debug || true
+	@$(T)/tally-table --whole debug 1 shape-debug || true
 	@$(T)/verdict shape-debug
 
 # SHAPES=… for some of them: their rows become new in what is kept.
@@ -145,7 +146,7 @@ SHAPES ?= $(ALL_SHAPES)
 .PHONY: matrix
 matrix: begin
 	@$(MAKE) -k $(SHAPES:%=check-shape-%) || true
-	@$(T)/tally-table matrix 1 $(SHAPES:%=shape-%) || true
+	@$(T)/tally-table $(if $(filter-out $(SHAPES),$(ALL_SHAPES)),,--whole) matrix 1 $(SHAPES:%=shape-%) || true
 	@$(T)/verdict $(SHAPES:%=shape-%)
 
 baseline: begin
@@ -162,26 +163,26 @@ one: begin guest-$(KERNEL)
 # first, the tool, and how much of a test's name makes a row of its table.
 define long_run
 	@$(MAKE) -k $(2) && { . $(T)/lib.sh; stage $(1) $(3); } || true
-	@$(T)/tally-table $(1) $(4) $(1) || true
+	@$(if $(4),$(T)/tally-table $(if $(5),,--whole) $(1) $(4) $(1) || true)
 	@$(T)/verdict $(1)
 endef
 
 .PHONY: faults each-patch regress stress bases host test-all
 faults: begin
-	$(call long_run,faults,guest-series guest-debug,$(T)/faults $(FAULT),2)
+	$(call long_run,faults,guest-series guest-debug,$(T)/faults $(FAULT),2,$(FAULT))
 
 each-patch: begin
-	$(call long_run,each-patch,$(if $(FULL),guest-series,series-tree),$(T)/each-patch $(if $(FULL),--boot),2)
+	$(call long_run,each-patch,$(if $(FULL),guest-series,series-tree),$(T)/each-patch $(if $(FULL),--boot),2,$(if $(FULL),$(COMPILERS),some))
 
 regress: begin
-	$(call long_run,regress,guest-base guest-series,$(T)/regress $(PROGRAMS),2)
+	$(call long_run,regress,guest-base guest-series,$(T)/regress $(PROGRAMS),2,$(PROGRAMS))
 
 MINUTES ?= 10
 stress: begin
 	$(call long_run,stress,guest-debug,$(T)/stress $(MINUTES),2)
 
 bases: begin
-	$(call long_run,bases,doctor,$(T)/bases $(BASES),2)
+	$(call long_run,bases,doctor,$(T)/bases $(BASES))
 
 # Another release of Debian as the host, SUITE=.
 SUITE ?= trixie
@@ -190,22 +191,23 @@ host: begin
 
 # All of it: a day on 2 cores. Each leaves its table in ci/results/.
 test-all:
-	@for goal in test debug matrix faults each-patch regress stress bases host; do \
+	@bad=; for goal in test debug matrix faults each-patch regress stress bases host; do \
 		$(MAKE) $$goal || bad="$$bad $$goal"; \
 	done; [ -z "$$bad" ] || { echo "failed:$$bad"; exit 1; }
 
-# Pictures of the direct map, and what its pages cost on a real machine.
-# What the cover letter says in figures and pictures, all of it.
+# What the cover letter says in figures, all of it.
 EVIDENCE := bench scale tlb dmap check-docs check-results
 .PHONY: evidence
 evidence:
-	@for goal in $(EVIDENCE); do \
+	@bad=; for goal in $(EVIDENCE); do \
 		$(MAKE) $$goal || bad="$$bad $$goal"; \
 	done; [ -z "$$bad" ] || { echo "failed:$$bad"; exit 1; }
 
+# Misses of a modelled TLB, pictures of the direct map, and what its pages cost on
+# a real machine.
 .PHONY: tlb dmap bench-metal check-docs check-results
 tlb: begin guest-base guest-series
-	@. $(T)/lib.sh; stage tlb $(T)/tlb-table
+	@. $(T)/lib.sh; stage tlb $(T)/tlb-table $(if $(TWICE),--twice)
 
 dmap: begin guest-base guest-series
 	@. $(T)/lib.sh; stage dmap $(T)/dmap-demo
@@ -214,7 +216,7 @@ bench-metal:
 	@$(T)/bench-metal $(METAL)
 
 check-docs: series-tree
-	@PACKAGES=python3-sphinx $(T)/doctor
+	@PACKAGES="python3-sphinx python3-yaml" $(T)/doctor
 	@. $(T)/lib.sh; stage check-docs $(T)/check-docs
 
 check-results:
