@@ -192,8 +192,9 @@ static __attribute__((noreturn)) void die_of_open(const char *path, bool live)
 static void read_dump(struct picture *pic, const char *path, FILE *file)
 {
 	unsigned long base = 0, expected = 0, mapped = 0, start, end, nr = 0;
+	unsigned long before_start = 1, before_end = 0;
 	bool inside = false, ended = false;
-	enum kind kind;
+	enum kind kind, before = NONE;
 	char *line = NULL;
 	size_t room = 0;
 
@@ -204,14 +205,25 @@ static void read_dump(struct picture *pic, const char *path, FILE *file)
 			inside = strstr(line, SECTION);
 			continue;
 		}
-		if (!inside)
+		if (!inside) {
+			if (!parse_line(line, &before_start, &before_end, &before))
+				before_end = 0;
 			continue;
+		}
 		if (!strchr(line, '\n'))
 			break;
 		if (!parse_line(line, &start, &end, &kind))
 			die("%s: line %lu is not one of a dump of page tables", path, nr);
 		if (!expected)
 			base = expected = start;
+		/*
+		 * Where two sections begin at one address the kernel prints the first
+		 * range before the name of the second.
+		 */
+		if (expected == base && start % GB && before_end == start && before_start % GB == 0) {
+			base = before_start;
+			add_range(pic, 0, start - base, before);
+		}
 		if (start != expected)
 			die("%s: line %lu begins at %#lx, the one before ends at %#lx: lines are missing",
 			    path, nr, start, expected);

@@ -31,8 +31,8 @@ static bool want_dump;
 static int dump(const char *step)
 {
 	FILE *file = fopen(PTDUMP, "r");
+	char line[256], before[256] = "";
 	bool inside = false, ended = false;
-	char line[256];
 
 	if (!file) {
 		printf("error: can't read " PTDUMP "\n");
@@ -43,12 +43,18 @@ static int dump(const char *step)
 		if (!strncmp(line, "---[", 4)) {
 			ended = inside;
 			inside = inside || strstr(line, "Low Kernel Mapping");
+			/* The section's first range may stand before its name. */
+			if (inside && !ended)
+				fputs(before, stdout);
 		}
 		if (inside)
 			fputs(line, stdout);
+		else
+			strcpy(before, line);
 	}
 	fclose(file);
-	printf("end of dump\n");
+	if (ended)
+		printf("end of dump\n");
 
 	return !ended;
 }
