@@ -100,19 +100,6 @@ TEST_F_TIMEOUT(cost, no_range_smaller_when_given_back, 300)
 	EXPECT_TRUE(dmap_same_attrs(&self->before, &self->after));
 }
 
-static bool pool_empties(unsigned int seconds)
-{
-	unsigned int i;
-
-	for (i = 0; meminfo_kb("NoDirectMap:") > 0; i++) {
-		if (i == seconds * 10)
-			return false;
-		usleep(100000);
-	}
-
-	return true;
-}
-
 TEST_F_TIMEOUT(cost, nothing_is_left_out_unasked, 120)
 {
 	if (!restore_available())

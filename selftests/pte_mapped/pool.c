@@ -77,6 +77,19 @@ bool blocks_go(unsigned int seconds)
 	return true;
 }
 
+bool pool_empties(unsigned int seconds)
+{
+	unsigned int i;
+
+	for (i = 0; meminfo_kb("NoDirectMap:") > 0; i++) {
+		if (i == seconds * 10)
+			return false;
+		usleep(100000);
+	}
+
+	return true;
+}
+
 long splits(void)
 {
 	return vm_event("direct_map_level2_splits") +

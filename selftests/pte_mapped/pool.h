@@ -16,6 +16,8 @@
 long blocks(void);
 /* None is left, at once or within seconds. */
 bool blocks_go(unsigned int seconds);
+/* No page is unmapped, neither in use nor idle, within seconds. */
+bool pool_empties(unsigned int seconds);
 
 /* 2M and 1G pages that were split since boot. */
 long splits(void);

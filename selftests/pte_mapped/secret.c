@@ -375,19 +375,6 @@ TEST_F_TIMEOUT(secret, meminfo_counts_it, 120)
 	EXPECT_EQ(meminfo_kb("NoDirectMapIdle:"), 0);
 }
 
-static bool pool_empties(unsigned int seconds)
-{
-	unsigned int i;
-
-	for (i = 0; meminfo_kb("NoDirectMap:") > 0; i++) {
-		if (i == seconds * 10)
-			return false;
-		usleep(100000);
-	}
-
-	return true;
-}
-
 TEST_F_TIMEOUT(secret, pool_is_given_back_unasked, 120)
 {
 	if (meminfo_kb("NoDirectMap:") < 0)
