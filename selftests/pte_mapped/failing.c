@@ -180,10 +180,10 @@ TEST_F_TIMEOUT(memory, goes_offline_with_blocks_that_are_free, 200)
 	nr = blocks_of(self->fd, size, numbers, 64);
 	ASSERT_GT(nr, 0);
 
-	/* Pages in use keep it, and an attempt changes nothing. */
+	/* Pages in use keep it, and an attempt takes no block. Others may add one. */
 	before = blocks();
 	EXPECT_NE(block_set(numbers[nr - 1], "offline"), 0);
-	EXPECT_EQ(blocks(), before);
+	EXPECT_GE(blocks(), before);
 	EXPECT_EQ(held_do(self->fd, "type"), 0);
 
 	ASSERT_EQ(held_do(self->fd, "free all"), 0);
