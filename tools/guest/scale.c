@@ -254,6 +254,12 @@ int main(int argc, char **argv)
 	if (write_file(RESTORE_DIR "delay_ms", "3600000") ||
 	    write_file(RECLAIM_DIR "delay_ms", "3600000"))
 		die("delay_ms");
+	/*
+	 * Whoever frees the page that is one too many for its CPU's list puts
+	 * back thousands that others had freed. Make room for all of them.
+	 */
+	if (write_file("/proc/sys/vm/percpu_pagelist_high_fraction", "8"))
+		die("percpu_pagelist_high_fraction");
 
 	printf("memory-kb %ld\n", meminfo_kb("MemTotal:"));
 	printf("cpus %ld\n", sysconf(_SC_NPROCESSORS_ONLN));
