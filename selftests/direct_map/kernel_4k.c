@@ -95,7 +95,7 @@ TEST_F_TIMEOUT(kernel_4k, page_that_is_mapped_by_4K_gets_the_mark, 60)
 	comes_back(_metadata, self);
 }
 
-TEST_F_TIMEOUT(kernel_4k, every_page_gets_the_mark, 60)
+TEST_F_TIMEOUT(kernel_4k, every_page_gets_the_mark, 300)
 {
 	int i;
 
