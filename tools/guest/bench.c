@@ -40,6 +40,7 @@
 #define MODULE_ROUNDS	100
 /* What comes in between, an interrupt and its work, only adds: the least counts. */
 #define TRIES		4
+#define QUIET_TRIES	8
 
 static long read_clock(clockid_t clock)
 {
@@ -117,22 +118,25 @@ static long least(long before, long value)
 
 /*
  * The same without the timer's ticks and what else comes while nobody does
- * anything, the least of all tries. @prepare is not counted.
+ * anything. Workers and RCU come in their own time, and add to either: of both
+ * the least of all tries. @prepare is not counted.
  */
 static long spent_by_call(void (*prepare)(void), void (*call)(void), unsigned int ms)
 {
-	long cost = 0;
+	long spent[QUIET_TRIES], spun[QUIET_TRIES], cost = 0;
+	double quiet = 1;	/* for each instruction of the spinner */
 	int i;
 
-	/* Workers and RCU come in their own time: more tries until one is undisturbed. */
-	for (i = 0; i < 2 * TRIES; i++) {
-		long spun_quiet, spun;
-		long quiet = spent_by_all(do_nothing, 1000, &spun_quiet), spent;
+	for (i = 0; i < QUIET_TRIES; i++) {
+		long spun_quiet, spent_quiet = spent_by_all(do_nothing, 500, &spun_quiet);
 
+		if (quiet > (double)spent_quiet / spun_quiet)
+			quiet = (double)spent_quiet / spun_quiet;
 		prepare();
-		spent = spent_by_all(call, ms, &spun);
-		cost = least(cost, spent - (double)quiet * spun / spun_quiet);
+		spent[i] = spent_by_all(call, ms, &spun[i]);
 	}
+	for (i = 0; i < QUIET_TRIES; i++)
+		cost = least(cost, spent[i] - quiet * spun[i]);
 
 	return cost;
 }
