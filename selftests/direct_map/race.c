@@ -121,7 +121,9 @@ TEST_F_TIMEOUT(race, splits_passes_and_walks, 300)
 
 #define PAGES		512
 #define LOOK_TRIES	20
-#define LOOKS		3
+#define LOOKS		2
+/* Tables that were collapsed are freed a second later. */
+#define LOOK_MS		2500
 
 /*
  * Holds no lock, but is inside RCU: the table that it found stays one until it
@@ -175,7 +177,7 @@ static void *look(void *arg)
 {
 	unsigned long pfn = (unsigned long)arg;
 	int fd = pages_open();
-	long err = pages_do(fd, "look %lu 500", pfn + PAGES / 2);
+	long err = pages_do(fd, "look %lu %d", pfn + PAGES / 2, LOOK_MS);
 
 	close(fd);
 
