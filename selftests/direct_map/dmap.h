@@ -93,6 +93,9 @@ int pages_take_large(int fd, const struct dmap *map, int nr);
 bool dmap_settles(const struct dmap *before, struct dmap *after,
 		  unsigned int seconds, bool run);
 
+/* The same without asking for a pass: what is done by itself, if late. */
+bool dmap_settles_unasked(const struct dmap *before, struct dmap *after);
+
 /* Secret memory that nobody has touched yet, NULL on error. */
 void *secret_map(size_t size);
 /* The same, faulted in: its pages leave the direct map. */

@@ -173,12 +173,12 @@ TEST_F_TIMEOUT(blocks, a_page_keeps_its_block, 120)
 	EXPECT_TRUE(as_before(self));
 }
 
-TEST_F_TIMEOUT(blocks, goes_back_unasked, 120)
+TEST_F_TIMEOUT(blocks, goes_back_unasked, 500)
 {
 	ASSERT_EQ(held_do(self->fd, "alloc sleep 0 %d -1", MANY), 0);
 	ASSERT_EQ(held_do(self->fd, "free all"), 0);
 	EXPECT_TRUE(blocks_go(30));
-	EXPECT_TRUE(dmap_settles(&self->before, &self->after, 60, false));
+	EXPECT_TRUE(dmap_settles_unasked(&self->before, &self->after));
 }
 
 TEST_F_TIMEOUT(blocks, goes_back_under_pressure, 120)
