@@ -559,7 +559,8 @@ bool dmap_settles(const struct dmap *before, struct dmap *after,
 			       strerror(-err));
 			return false;
 		}
-		quiet = tries;
+		/* What it waits for, every twenty seconds. */
+		quiet = tries && (tries % 40 || tries == seconds * 2);
 		settled = dmap_no_smaller(before, after);
 		quiet = false;
 		if (settled)
@@ -567,8 +568,6 @@ bool dmap_settles(const struct dmap *before, struct dmap *after,
 		if (!tries--)
 			return false;
 		dmap_free(after);
-		if (tries % 10 == 0)
-			printf("# not yet as before, %u more looks\n", tries);
 		usleep(500000);
 	}
 }
