@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -259,8 +260,11 @@ static void move_private(unsigned int *seed)
 	munmap(to, SIZE - PAGE);
 }
 
+/* Before the others: the time in which it can meet a move is short. */
 static void *punch_all_the_time(void *arg)
 {
+	if (setpriority(PRIO_PROCESS, gettid(), -20))
+		unexpected("setpriority");
 	while (!over) {
 		if (fallocate(moved_file, FALLOC_FL_PUNCH_HOLE |
 			      FALLOC_FL_KEEP_SIZE, 0, SIZE))
