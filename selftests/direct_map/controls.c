@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/types.h>
@@ -13,6 +14,7 @@
 #include "dmap.h"
 
 #define SIZE (16UL * 1024 * 1024)
+#define FLUSH_ROUNDS 5
 
 FIXTURE(controls)
 {
@@ -115,20 +117,52 @@ TEST_F(controls, nothing_to_do_scans_nothing)
  * the caller's last change, and then references to the freed table, have to be
  * gone. A pass that restored 2M and 1G pages in one batch each needs four.
  */
+/* Flushes of a pass over one 2M, and the 1G around it. */
+static long flushes_of_a_pass(int fd)
+{
+	long flushes;
+
+	if (pages_do(fd, "np 5 1") || pages_do(fd, "p 5 1"))
+		return -1;
+	flushes = vm_event("nr_tlb_remote_flush");
+	if (restore_run())
+		return -1;
+
+	return vm_event("nr_tlb_remote_flush") - flushes;
+}
+
+/* Others may flush meanwhile, but not each time. */
 TEST_F(controls, each_batch_flushes_twice)
 {
-	long flushes, restored_1g = vm_event("direct_map_restore_1g");
+	long restored_1g = vm_event("direct_map_restore_1g");
+	long restored_2m = vm_event("direct_map_restore_2m");
+	long least = LONG_MAX;
+	int i, fd;
 
 	if (vm_event("nr_tlb_remote_flush") < 0)
 		SKIP(return, "needs CONFIG_DEBUG_TLBFLUSH");
+	if (sysconf(_SC_NPROCESSORS_ONLN) < 2)
+		SKIP(return, "one CPU");
+	fd = pages_open();
+	if (fd < 0)
+		SKIP(return, "no " PAGES_FILE ": needs CONFIG_DIRECT_MAP_TEST");
 
 	ASSERT_EQ(write_file(RESTORE_DIR "delay_ms", "3600000"), 0);
-	fragment();
-	flushes = vm_event("nr_tlb_remote_flush");
-	ASSERT_EQ(restore_run(), 0);
-	flushes = vm_event("nr_tlb_remote_flush") - flushes;
+	ASSERT_EQ(pages_take_large(fd, &self->before, 512), 0);
+	for (i = 0; i < FLUSH_ROUNDS; i++) {
+		long flushes = flushes_of_a_pass(fd);
 
-	EXPECT_GE(flushes, vm_event("direct_map_restore_1g") > restored_1g ? 4 : 2);
+		ASSERT_GE(flushes, 0);
+		if (flushes < least)
+			least = flushes;
+	}
+	restored_1g = vm_event("direct_map_restore_1g") - restored_1g;
+	restored_2m = vm_event("direct_map_restore_2m") - restored_2m;
+	TH_LOG("%ld flushes, %ld times 2M, %ld times 1G", least, restored_2m,
+	       restored_1g);
+	EXPECT_GE(restored_2m, FLUSH_ROUNDS);
+	EXPECT_GE(least, restored_1g >= FLUSH_ROUNDS ? 4 : 2);
+	close(fd);
 }
 
 TEST_F(controls, collapses_are_counted)
