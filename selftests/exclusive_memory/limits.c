@@ -618,6 +618,7 @@ TEST_F_TIMEOUT(group, at_its_limit_its_process_is_killed, 120)
 	/* And all is given back. */
 	EXPECT_TRUE(exclusive_settles(self->before));
 	EXPECT_LE(group_value(&self->group, "memory.current"), (long)(2 * SLACK));
+	EXPECT_TRUE(pool_empties(60));
 }
 
 static int take_and_free(void *arg)

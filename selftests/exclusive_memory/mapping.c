@@ -430,6 +430,18 @@ TEST_F(mapping, walks_of_its_pages_change_nothing)
 	EXPECT_EQ(smaps_kb(self->map, "Rss:"), SIZE_KB);
 }
 
+/* Ordinary pages tell whether clear_refs does what it is for. */
+TEST_F(mapping, referenced_until_clear_refs)
+{
+	write_all(self);
+	fill(self->ordinary, SIZE, SEED);
+	EXPECT_EQ(smaps_kb(self->map, "Referenced:"), SIZE_KB);
+	EXPECT_EQ(smaps_kb(self->ordinary, "Referenced:"), SIZE_KB);
+	ASSERT_EQ(write_file("/proc/self/clear_refs", "1"), 0);
+	EXPECT_EQ(smaps_kb(self->map, "Referenced:"), 0);
+	EXPECT_EQ(smaps_kb(self->ordinary, "Referenced:"), 0);
+}
+
 /* Advice: refused, accepted or of no effect, and never a loss of content. */
 FIXTURE(advice)
 {

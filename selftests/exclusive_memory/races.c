@@ -384,6 +384,10 @@ TEST_F_TIMEOUT(pages, one_for_all_that_fault_at_once, 900)
 	in_use = self->before;
 	EXPECT_TRUE(race_for_pages(PAGES, true));
 	EXPECT_EQ(exclusive_pages(), self->before);
+	/* Nor are pages left of those who came second. */
+	munmap(map, SIZE);
+	map = NULL;
+	EXPECT_TRUE(pool_empties(60));
 }
 
 static int race_with_limit(void *arg)

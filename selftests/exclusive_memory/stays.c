@@ -209,6 +209,22 @@ TEST_F(stays, mbind_moves_none)
 	stayed(_metadata, self);
 }
 
+/* Strict, without a move: only to hear of them. */
+TEST_F(stays, mbind_tells_of_pages_that_are_elsewhere)
+{
+	int node = another_node(self), here = node_of_page(self->ordinary);
+
+	if (node < 0)
+		SKIP(return, "one node");
+	ASSERT_EQ(madvise(self->map, SIZE, MADV_DONTNEED), 0);
+	ASSERT_EQ(bind_to(self->map, node, 0), 0);
+	fill(self->map, SIZE, SEED);
+	EXPECT_EQ(bind_to(self->map, node, MPOL_MF_STRICT), 0);
+	errno = 0;
+	EXPECT_EQ(bind_to(self->map, here, MPOL_MF_STRICT), -1);
+	EXPECT_EQ(errno, EIO);
+}
+
 /* Whether a node has the memory block of a page. */
 static bool is_on_node(unsigned long pfn, int node)
 {
