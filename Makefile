@@ -31,7 +31,7 @@ help:
 	@echo 'make test       everything that is tested; the last line counts'
 	@echo 'make baseline   the selftests on the unpatched base, where they must fail'
 	@echo 'make matrix     the selftests on each machine of ci/shapes.list (SHAPES=…)'
-	@echo 'make debug      the selftests on a kernel with KASAN, lockdep, … (STORM_SECONDS=600)'
+	@echo 'make debug      the selftests on a kernel with KASAN, lockdep, … (PROGRAMS=…)'
 	@echo 'make faults     break the series on purpose: each time a test must notice'
 	@echo 'make each-patch compilers, sparse and warnings after every patch (FULL=1: boots too)'
 	@echo 'make regress    the kernel'"'"'s own selftests, base against series'
@@ -134,12 +134,6 @@ check-shape-%: guest-series
 $(VARIANTS:%=check-shape-%): check-shape-%: guest-%
 	@. $(T)/lib.sh; stage shape-$* $(T)/selftests $*
 
-.PHONY: debug
-debug: begin
-	@$(MAKE) -k check-shape-debug || true
-	@$(T)/tally-table --whole debug 1 shape-debug || true
-	@$(T)/verdict shape-debug
-
 # SHAPES=… for some of them: their rows become new in what is kept.
 ALL_SHAPES := $(shell sed -n 's/^\([a-z][^ ]*\) .*/\1/p' $(TOP)ci/shapes.list)
 SHAPES ?= $(ALL_SHAPES)
@@ -167,7 +161,11 @@ define long_run
 	@$(T)/verdict $(1)
 endef
 
-.PHONY: faults each-patch regress stress bases host test-all
+.PHONY: debug faults each-patch regress stress bases host test-all
+# PROGRAMS=… for some of them, as SUITE:PROGRAM.
+debug: begin
+	$(call long_run,debug,guest-debug,$(T)/selftests debug $(PROGRAMS),program,$(PROGRAMS))
+
 faults: begin
 	$(call long_run,faults,guest-series guest-debug,$(T)/faults $(FAULT),2,$(FAULT))
 
