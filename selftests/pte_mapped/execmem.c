@@ -22,7 +22,6 @@ FIXTURE(execmem)
 	struct dmap after;
 	struct pipes pipes;
 	char name[64];
-	int held;
 	int fd;
 };
 
@@ -30,7 +29,6 @@ FIXTURE_SETUP(execmem)
 {
 	const char *path = test_module(self->name, sizeof(self->name));
 
-	self->held = held_open();
 	if (!path)
 		SKIP(return, MODULE_ENV " names no module to load");
 	self->fd = open(path, O_RDONLY);
@@ -45,8 +43,6 @@ FIXTURE_SETUP(execmem)
 FIXTURE_TEARDOWN(execmem)
 {
 	close(self->fd);
-	if (self->held >= 0)
-		close(self->held);
 	if (self->pipes.nr)
 		pipes_close(&self->pipes);
 	dmap_free(&self->before);
@@ -69,9 +65,6 @@ TEST_F_TIMEOUT(execmem, few_splits_where_memory_is_in_pieces, 300)
 	long split;
 
 	ASSERT_EQ(pipes_fill(&self->pipes, 1024 * MB, 32), 0);
-	/* However slow the machine, the block has a user between two cycles. */
-	if (self->held >= 0)
-		ASSERT_EQ(held_do(self->held, "alloc sleep 0 1 -1"), 0);
 	/* Once, for the text: it has a cache of large pages. */
 	ASSERT_EQ(cycle(self), 0);
 	split = splits();
@@ -84,10 +77,7 @@ TEST_F_TIMEOUT(execmem, few_splits_where_memory_is_in_pieces, 300)
 	}
 	split = splits() - split;
 	TH_LOG("%ld splits", split);
-	/* One a block. Pages from anywhere split in most cycles. */
-	EXPECT_LE(split, CYCLES / 4);
-	if (self->held >= 0)
-		ASSERT_EQ(held_do(self->held, "free all"), 0);
+	EXPECT_LE(split, 3);
 	while (i--) {
 		close(more[i][0]);
 		close(more[i][1]);
