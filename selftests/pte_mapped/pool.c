@@ -234,7 +234,8 @@ static int fill_pipe(int fd)
 
 int pipes_fill(struct pipes *pipes, size_t size, int nth)
 {
-	int most = size / PIPE_SIZE, i, err;
+	size_t half = meminfo_kb("MemAvailable:") * 1024 / 2;
+	int most = (size < half ? size : half) / PIPE_SIZE, i, err;
 	struct rlimit limit = { 2 * most + 1024, 2 * most + 1024 };
 	static char data[READ_SIZE];
 

@@ -61,7 +61,10 @@ struct pipes {
 	int nr;
 };
 
-/* Fill @size of memory and read from every @nth pipe; 0 or -errno. */
+/*
+ * Fill @size of memory, or half of what is there if that is less, and read from
+ * every @nth pipe; 0 or -errno.
+ */
 int pipes_fill(struct pipes *pipes, size_t size, int nth);
 void pipes_close(struct pipes *pipes);
 
