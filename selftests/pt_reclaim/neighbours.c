@@ -14,6 +14,8 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
 #include <unistd.h>
 #include <fcntl.h>
 
@@ -274,6 +276,126 @@ TEST(munmap_keeps_what_its_neighbours_use)
 		EXPECT_EQ(map[(i + 1) * TABLE - PAGE], 'n');
 		EXPECT_EQ(map[(i + 1) * TABLE - 1], 'n');
 	}
+}
+
+#define QUEUE_EVENT	"/sys/kernel/tracing/events/pt_reclaim/pt_reclaim_queue/"
+#define TRACE		"/sys/kernel/tracing/trace"
+
+/* Record when this table is noted as one that may be empty, in any process. */
+static int trace_queue(const char *table)
+{
+	char filter[64];
+	int err;
+
+	snprintf(filter, sizeof(filter), "addr == %#lx", (unsigned long)table);
+	err = write_file(QUEUE_EVENT "filter", filter);
+	if (err)
+		return err;
+
+	return write_file(QUEUE_EVENT "enable", "1");
+}
+
+/* How often it was. */
+static int traced(void)
+{
+	FILE *file = fopen(TRACE, "r");
+	char line[256];
+	int nr = 0;
+
+	if (!file)
+		return -1;
+	while (fgets(line, sizeof(line), file))
+		nr += line[0] != '#' && strstr(line, "pt_reclaim_queue");
+	fclose(file);
+
+	return nr;
+}
+
+static void trace_stop(void)
+{
+	write_file(QUEUE_EVENT "enable", "0");
+	write_file(QUEUE_EVENT "filter", "0");
+	close(open(TRACE, O_WRONLY | O_TRUNC));
+}
+
+/* What one mmu_gather has room for, when pages are no neighbours of each other. */
+#define GATHERED	(7 + 19 * 509)
+
+/*
+ * A zap of one page is the last that a gather has room for, and so comes to its
+ * end and to a flush at once. That is so for one of these sizes, if constants of
+ * the kernel are what they are.
+ */
+TEST(a_zap_that_fills_the_gather)
+{
+	const size_t most = (GATHERED + 8) * PAGE;
+	char *map = map_aligned(most, PROT_READ | PROT_WRITE,
+				MAP_PRIVATE | MAP_ANONYMOUS, -1);
+	char *table = map_aligned(TABLE, PROT_READ | PROT_WRITE,
+				  MAP_PRIVATE | MAP_ANONYMOUS, -1);
+	struct iovec pieces[2] = {
+		{ .iov_base = map },
+		{ .iov_base = table + 300 * PAGE, .iov_len = PAGE },
+	};
+	int self = syscall(__NR_pidfd_open, getpid(), 0);
+	size_t nr;
+
+	ASSERT_NE(map, NULL);
+	ASSERT_NE(table, NULL);
+	ASSERT_GE(self, 0);
+	if (trace_queue(table))
+		SKIP(return, "no " QUEUE_EVENT);
+
+	table[301 * PAGE] = 'n';
+	for (nr = GATHERED - 8; nr < GATHERED + 8; nr++) {
+		touch(map, nr * PAGE, PAGE);
+		table[300 * PAGE] = 'z';
+		pieces[0].iov_len = nr * PAGE;
+		ASSERT_EQ(syscall(__NR_process_madvise, self, pieces, 2,
+				  MADV_DONTNEED, 0), (long)((nr + 1) * PAGE));
+	}
+	/* Its neighbour is in use, each time. */
+	EXPECT_EQ(traced(), 0);
+	EXPECT_EQ(table[301 * PAGE], 'n');
+	madvise(table + 301 * PAGE, PAGE, MADV_DONTNEED);
+	EXPECT_EQ(traced(), 1);
+	trace_stop();
+	close(self);
+}
+
+/* Two mappings share a table, the upper has nothing: as two stacks may. */
+TEST(fork_beside_what_is_in_use)
+{
+	char *map = map_aligned(TABLE, PROT_READ | PROT_WRITE,
+				MAP_PRIVATE | MAP_ANONYMOUS, -1);
+	pid_t child;
+
+	ASSERT_NE(map, NULL);
+	ASSERT_EQ(mprotect(map + MB, MB, PROT_READ), 0);
+	map[0] = 'a';
+	ASSERT_EQ(mprotect(map + MB, MB, PROT_READ | PROT_WRITE | PROT_EXEC), 0);
+	map[MB] = 'b';
+	madvise(map + MB, PAGE, MADV_DONTNEED);
+	if (trace_queue(map))
+		SKIP(return, "no " QUEUE_EVENT);
+
+	child = fork();
+	if (!child)
+		_exit(0);
+	ASSERT_GT(child, 0);
+	ASSERT_EQ(waitpid(child, NULL, 0), child);
+	EXPECT_EQ(traced(), 0);
+
+	/* With nothing in it at all, it is one to look at. */
+	madvise(map, PAGE, MADV_DONTNEED);
+	EXPECT_EQ(traced(), 1);
+	child = fork();
+	if (!child)
+		_exit(0);
+	ASSERT_GT(child, 0);
+	ASSERT_EQ(waitpid(child, NULL, 0), child);
+	EXPECT_GT(traced(), 1);
+	trace_stop();
 }
 
 TEST_HARNESS_MAIN
