@@ -363,7 +363,7 @@ TEST(a_zap_that_fills_the_gather)
 	close(self);
 }
 
-/* Two mappings share a table, the upper has nothing: as two stacks may. */
+/* Two mappings share a table, the upper has nothing; as two stacks may, and guards. */
 TEST(fork_beside_what_is_in_use)
 {
 	char *map = map_aligned(TABLE, PROT_READ | PROT_WRITE,
@@ -372,7 +372,8 @@ TEST(fork_beside_what_is_in_use)
 
 	ASSERT_NE(map, NULL);
 	ASSERT_EQ(mprotect(map + MB, MB, PROT_READ), 0);
-	map[0] = 'a';
+	map[MB - 2 * PAGE] = 'a';
+	ASSERT_EQ(mprotect(map + MB - PAGE, PAGE, PROT_NONE), 0);
 	ASSERT_EQ(mprotect(map + MB, MB, PROT_READ | PROT_WRITE | PROT_EXEC), 0);
 	map[MB] = 'b';
 	madvise(map + MB, PAGE, MADV_DONTNEED);
@@ -387,7 +388,7 @@ TEST(fork_beside_what_is_in_use)
 	EXPECT_EQ(traced(), 0);
 
 	/* With nothing in it at all, it is one to look at. */
-	madvise(map, PAGE, MADV_DONTNEED);
+	madvise(map + MB - 2 * PAGE, PAGE, MADV_DONTNEED);
 	EXPECT_EQ(traced(), 1);
 	child = fork();
 	if (!child)
