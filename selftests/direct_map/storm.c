@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * All that changes the direct map at once, against the worker, passes that are
- * asked for, walks of the page tables, and memory that goes off- and online.
- * When it is over, no range is mapped smaller than before.
+ * asked for, walks of the page tables, memory that goes off- and online, and a
+ * CPU that does. When it is over, no range is mapped smaller than before.
  *
  * STORM_SECONDS says how long it lasts.
  */
@@ -25,10 +25,11 @@
 #define MAX_THREADS	32
 #define MAX_PAGES	1024
 #define MEMORY		"/sys/devices/system/memory/"
+#define CPU		"/sys/devices/system/cpu/"
 #define CPA_TEST	"/sys/module/cpa_test/parameters/interval"
 
 static atomic_bool over;
-static atomic_long corrupt, failed, rounds;
+static atomic_long corrupt, failed, rounds, replugged;
 
 /* A function that changes pages and what undoes it, both in order. */
 static const struct {
@@ -178,6 +179,23 @@ static void *plug(void *arg)
 	return NULL;
 }
 
+/* It uses page tables on its way, before a flush gets to it. */
+static void *replug(void *arg)
+{
+	char path[96];
+
+	snprintf(path, sizeof(path), CPU "cpu%ld/online",
+		 sysconf(_SC_NPROCESSORS_CONF) - 1);
+	while (!over) {
+		replugged += !write_file(path, "0");
+		usleep(100000);
+		write_file(path, "1");
+		usleep(300000);
+	}
+
+	return arg;
+}
+
 static void load_module(void)
 {
 	char name[64];
@@ -246,7 +264,7 @@ FIXTURE_TEARDOWN(storm)
 TEST_F_TIMEOUT(storm, no_range_smaller_when_it_is_over, 1800)
 {
 	void *(*const others[])(void *) = {
-		keep_secrets, ask_for_passes, walk, plug, load_code,
+		keep_secrets, ask_for_passes, walk, plug, replug, load_code,
 	};
 	const char *text = getenv("STORM_SECONDS");
 	int seconds = text ? atoi(text) : DEFAULT_SECONDS;
@@ -277,6 +295,7 @@ TEST_F_TIMEOUT(storm, no_range_smaller_when_it_is_over, 1800)
 	EXPECT_EQ(corrupt, 0);
 	EXPECT_EQ(failed, 0);
 	EXPECT_GT(rounds, 0);
+	EXPECT_TRUE(replugged > 0 || cpus == 1);
 	EXPECT_GT(vm_event("direct_map_level2_splits"), splits);
 	EXPECT_GT(vm_event("direct_map_restore_2m"), restored);
 
