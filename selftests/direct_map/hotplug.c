@@ -391,11 +391,10 @@ static void ask_qemu(const char *command)
 	fflush(stdout);
 }
 
-static bool find_new_dimm(const struct dimm *old, int nr_old, struct dimm *new,
-			  int seconds)
+static bool find_new_dimm(const struct dimm *old, int nr_old, struct dimm *new)
 {
 	struct dimm now[MAX_DIMMS];
-	int i, j, nr, tries = seconds * 10;
+	int i, j, nr, tries = 100;
 
 	while (tries--) {
 		nr = find_dimms(now);
@@ -415,6 +414,19 @@ static bool find_new_dimm(const struct dimm *old, int nr_old, struct dimm *new,
 	return false;
 }
 
+/* Of one that goes the memory is gone first: then it can't be plugged yet. */
+static bool plug_dimm(const struct dimm *old, int nr_old, struct dimm *new,
+		      int tries)
+{
+	while (tries--) {
+		ask_qemu("device_add pc-dimm,id=plug,memdev=spare");
+		if (find_new_dimm(old, nr_old, new))
+			return true;
+	}
+
+	return false;
+}
+
 TEST_F_TIMEOUT(hotplug, dimm_plugged_and_unplugged, 240)
 {
 	struct dimm old[MAX_DIMMS], dimm;
@@ -422,9 +434,7 @@ TEST_F_TIMEOUT(hotplug, dimm_plugged_and_unplugged, 240)
 	long tables = page_tables();
 
 	for (round = 0; round < 3; round++) {
-		ask_qemu("device_add pc-dimm,id=plug,memdev=spare");
-		/* Who did it once does it again, but may be slow. */
-		if (!find_new_dimm(old, nr, &dimm, round ? 60 : 20)) {
+		if (!plug_dimm(old, nr, &dimm, round ? 6 : 1)) {
 			ASSERT_EQ(round, 0);
 			SKIP(return, "nobody plugs a DIMM: no slot, or not in QEMU");
 		}
