@@ -394,7 +394,7 @@ static void ask_qemu(const char *command)
 static bool find_new_dimm(const struct dimm *old, int nr_old, struct dimm *new)
 {
 	struct dimm now[MAX_DIMMS];
-	int i, j, nr, tries = 100;
+	int i, j, nr, tries = 300;
 
 	while (tries--) {
 		nr = find_dimms(now);
@@ -414,17 +414,21 @@ static bool find_new_dimm(const struct dimm *old, int nr_old, struct dimm *new)
 	return false;
 }
 
-/* Of one that goes the memory is gone first: then it can't be plugged yet. */
-static bool plug_dimm(const struct dimm *old, int nr_old, struct dimm *new,
-		      int tries)
+/*
+ * The memory of a DIMM is gone before it is: one that is plugged in that moment is
+ * taken for the old one, which did not go.
+ */
+static bool wait_unplugged(const struct dimm *dimm)
 {
-	while (tries--) {
-		ask_qemu("device_add pc-dimm,id=plug,memdev=spare");
-		if (find_new_dimm(old, nr_old, new))
-			return true;
-	}
+	char path[96], text[32];
+	int tries = 600;
 
-	return false;
+	snprintf(path, sizeof(path), ACPI "%s/status", dimm->name);
+	while (!read_file(path, text, sizeof(text)) && atoi(text) && tries--)
+		usleep(100000);
+	sleep(1);
+
+	return tries >= 0;
 }
 
 TEST_F_TIMEOUT(hotplug, dimm_plugged_and_unplugged, 240)
@@ -434,7 +438,8 @@ TEST_F_TIMEOUT(hotplug, dimm_plugged_and_unplugged, 240)
 	long tables = page_tables();
 
 	for (round = 0; round < 3; round++) {
-		if (!plug_dimm(old, nr, &dimm, round ? 6 : 1)) {
+		ask_qemu("device_add pc-dimm,id=plug,memdev=spare");
+		if (!find_new_dimm(old, nr, &dimm)) {
 			ASSERT_EQ(round, 0);
 			SKIP(return, "nobody plugs a DIMM: no slot, or not in QEMU");
 		}
@@ -451,6 +456,7 @@ TEST_F_TIMEOUT(hotplug, dimm_plugged_and_unplugged, 240)
 		ASSERT_EQ(split_dimm(self->fd, &dimm), 0);
 		ask_qemu("device_del plug");
 		ASSERT_TRUE(wait_gone(dimm.first));
+		ASSERT_TRUE(wait_unplugged(&dimm));
 		ASSERT_EQ(restore_run(), 0);
 	}
 	/* Those of each round's splits are gone, and not counted any more. */

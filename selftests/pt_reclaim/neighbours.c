@@ -321,14 +321,31 @@ static void trace_stop(void)
 /* What one mmu_gather has room for, when pages are no neighbours of each other. */
 #define GATHERED	(7 + 19 * 509)
 
+FIXTURE(gather)
+{
+	int pid;
+};
+
+FIXTURE_SETUP(gather)
+{
+	self->pid = syscall(__NR_pidfd_open, getpid(), 0);
+	ASSERT_GE(self->pid, 0);
+}
+
+FIXTURE_TEARDOWN(gather)
+{
+	trace_stop();
+	close(self->pid);
+}
+
 /*
  * A zap of one page is the last that a gather has room for, and so comes to its
  * end and to a flush at once. That is so for one of these sizes, if constants of
  * the kernel are what they are.
  */
-TEST(a_zap_that_fills_the_gather)
+TEST_F_TIMEOUT(gather, zap_of_a_page_fills_it, 120)
 {
-	const size_t most = (GATHERED + 8) * PAGE;
+	const size_t most = (GATHERED + 2) * PAGE;
 	char *map = map_aligned(most, PROT_READ | PROT_WRITE,
 				MAP_PRIVATE | MAP_ANONYMOUS, -1);
 	char *table = map_aligned(TABLE, PROT_READ | PROT_WRITE,
@@ -337,21 +354,19 @@ TEST(a_zap_that_fills_the_gather)
 		{ .iov_base = map },
 		{ .iov_base = table + 300 * PAGE, .iov_len = PAGE },
 	};
-	int self = syscall(__NR_pidfd_open, getpid(), 0);
 	size_t nr;
 
 	ASSERT_NE(map, NULL);
 	ASSERT_NE(table, NULL);
-	ASSERT_GE(self, 0);
 	if (trace_queue(table))
 		SKIP(return, "no " QUEUE_EVENT);
 
 	table[301 * PAGE] = 'n';
-	for (nr = GATHERED - 8; nr < GATHERED + 8; nr++) {
+	for (nr = GATHERED - 3; nr < GATHERED + 2; nr++) {
 		touch(map, nr * PAGE, PAGE);
 		table[300 * PAGE] = 'z';
 		pieces[0].iov_len = nr * PAGE;
-		ASSERT_EQ(syscall(__NR_process_madvise, self, pieces, 2,
+		ASSERT_EQ(syscall(__NR_process_madvise, self->pid, pieces, 2,
 				  MADV_DONTNEED, 0), (long)((nr + 1) * PAGE));
 	}
 	/* Its neighbour is in use, each time. */
@@ -359,8 +374,6 @@ TEST(a_zap_that_fills_the_gather)
 	EXPECT_EQ(table[301 * PAGE], 'n');
 	madvise(table + 301 * PAGE, PAGE, MADV_DONTNEED);
 	EXPECT_EQ(traced(), 1);
-	trace_stop();
-	close(self);
 }
 
 /* Two mappings share a table, the upper has nothing; as two stacks may, and guards. */
