@@ -376,12 +376,21 @@ TEST_F_TIMEOUT(gather, zap_of_a_page_fills_it, 120)
 	EXPECT_EQ(traced(), 1);
 }
 
+static bool fork_once(void)
+{
+	pid_t child = fork();
+
+	if (!child)
+		_exit(0);
+
+	return child > 0 && waitpid(child, NULL, 0) == child;
+}
+
 /* Two mappings share a table, the upper has nothing; as two stacks may, and guards. */
 TEST(fork_beside_what_is_in_use)
 {
 	char *map = map_aligned(TABLE, PROT_READ | PROT_WRITE,
 				MAP_PRIVATE | MAP_ANONYMOUS, -1);
-	pid_t child;
 
 	ASSERT_NE(map, NULL);
 	ASSERT_EQ(mprotect(map + MB, MB, PROT_READ), 0);
@@ -393,21 +402,13 @@ TEST(fork_beside_what_is_in_use)
 	if (trace_queue(map))
 		SKIP(return, "no " QUEUE_EVENT);
 
-	child = fork();
-	if (!child)
-		_exit(0);
-	ASSERT_GT(child, 0);
-	ASSERT_EQ(waitpid(child, NULL, 0), child);
+	ASSERT_TRUE(fork_once());
 	EXPECT_EQ(traced(), 0);
 
 	/* With nothing in it at all, it is one to look at. */
 	madvise(map + MB - 2 * PAGE, PAGE, MADV_DONTNEED);
 	EXPECT_EQ(traced(), 1);
-	child = fork();
-	if (!child)
-		_exit(0);
-	ASSERT_GT(child, 0);
-	ASSERT_EQ(waitpid(child, NULL, 0), child);
+	ASSERT_TRUE(fork_once());
 	EXPECT_GT(traced(), 1);
 	trace_stop();
 }
