@@ -37,14 +37,10 @@
 
 static void on_cpus(struct __test_metadata *_metadata, int fd, char *map, int err)
 {
-	unsigned long pfn;
 	long i;
 
-	for (i = 0; i < PAGES; i += STEP) {
-		pfn = pfn_of(map + i * PAGE);
-		ASSERT_NE(pfn, 0UL);
-		ASSERT_EQ(held_do(fd, "peek %#lx", pfn), err);
-	}
+	for (i = 0; i < PAGES; i += STEP)
+		ASSERT_EQ(held_peek(fd, map + i * PAGE), err);
 }
 
 FIXTURE(direct_map)
@@ -235,9 +231,9 @@ static int child_peeks(void *arg)
 	fill_pattern(self->map, SIZE);
 	fill_pattern(self->ordinary, SIZE);
 	for (i = 0; i < PAGES; i += STEP) {
-		if (held_do(self->fd, "peek %#lx", pfn_of(self->map + i * PAGE)) != -EFAULT)
+		if (held_peek(self->fd, self->map + i * PAGE) != -EFAULT)
 			return 1;
-		if (held_do(self->fd, "peek %#lx", pfn_of(self->ordinary + i * PAGE)))
+		if (held_peek(self->fd, self->ordinary + i * PAGE))
 			return 2;
 	}
 

@@ -50,15 +50,14 @@ FIXTURE_TEARDOWN(mixed)
 	dmap_free(&self->after);
 }
 
-/* NUMA balancing may have it unmapped for a moment, to find that it can't move. */
 static void peek(int fd, const char *page)
 {
-	unsigned long pfn = pfn_of(page);
+	int err = held_peek(fd, page);
 
-	if (!pfn)
+	if (err == -EAGAIN)
 		return;
 	tried++;
-	leaked += held_do(fd, "peek %#lx", pfn) != -EFAULT;
+	leaked += err != -EFAULT;
 }
 
 static void *secrets(void *arg)

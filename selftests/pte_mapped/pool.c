@@ -159,6 +159,13 @@ int held_do(int fd, const char *command, ...)
 	return write(fd, line, len) == len ? 0 : -errno;
 }
 
+int held_peek(int fd, const void *page)
+{
+	unsigned long pfn = pfn_of(page);
+
+	return pfn ? held_do(fd, "peek %#lx", pfn) : -EAGAIN;
+}
+
 long held_read(int fd, struct held_page **pages)
 {
 	struct held_page page, *more;

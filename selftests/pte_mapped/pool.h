@@ -46,6 +46,12 @@ struct held_page {
 
 int held_open(void);				/* or -errno */
 int held_do(int fd, const char *command, ...);	/* 0, or -errno */
+/*
+ * Has the kernel read a page of this process: 0, -EFAULT if its direct map does
+ * not map it, -EAGAIN if the process does not: who finds out that a page can't
+ * move (compaction, NUMA balancing) may have unmapped it for that.
+ */
+int held_peek(int fd, const void *page);
 /* How many there are; what @pages points to is for the caller to free. */
 long held_read(int fd, struct held_page **pages);
 
