@@ -229,6 +229,37 @@ TEST_F_TIMEOUT(hotplug, block_of_1G_removed_and_added, 120)
 	EXPECT_EQ(pages_do(self->fd, "check"), 0);
 }
 
+/* Nor is the new memory mapped as the old was. */
+TEST_F_TIMEOUT(hotplug, bad_page_is_gone_with_its_block, 120)
+{
+	const char *why_not;
+	unsigned long block, phys, bad;
+
+	why_not = offline_a_block(self);
+	if (why_not)
+		SKIP(return, "%s", why_not);
+	block = self->block;
+	phys = block * block_size;
+	bad = phys + 7 * getpagesize();
+	ASSERT_EQ(pages_do(self->fd, "hide %#lx", bad / getpagesize()), 0);
+	EXPECT_TRUE(dmap_level_at(bad - getpagesize() + self->offset) == DMAP_4K);
+	EXPECT_TRUE(dmap_level_at(bad + self->offset) == DMAP_LEVELS);
+	ASSERT_EQ(pages_do(self->fd, "remove %#lx %#lx", phys, block_size), 0);
+
+	/* Not for anybody's use before it is known to be mapped. */
+	self->block = 0;
+	ASSERT_EQ(pages_do(self->fd, "add 0 %#lx %#lx", phys, block_size), 0);
+	ASSERT_TRUE(dmap_level_at(bad + self->offset) == DMAP_2M);
+	ASSERT_EQ(block_set(block, "online"), 0);
+	EXPECT_TRUE(dmap_settles(&self->before, &self->after, 0, true));
+	EXPECT_TRUE(dmap_same_attrs(&self->before, &self->after));
+
+	ASSERT_EQ(pages_do(self->fd, "take %#lx %d", phys / getpagesize(),
+			   PAGES), 0);
+	ASSERT_EQ(pages_do(self->fd, "fill"), 0);
+	EXPECT_EQ(pages_do(self->fd, "check"), 0);
+}
+
 #define MAX_DIMMS 8
 
 struct dimm {

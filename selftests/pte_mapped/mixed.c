@@ -50,16 +50,6 @@ FIXTURE_TEARDOWN(mixed)
 	dmap_free(&self->after);
 }
 
-static void peek(int fd, const char *page)
-{
-	int err = held_peek(fd, page);
-
-	if (err == -EAGAIN)
-		return;
-	tried++;
-	leaked += err != -EFAULT;
-}
-
 static void *secrets(void *arg)
 {
 	size_t size = (1 + (long)arg) * 3 * MB, i;
@@ -75,8 +65,10 @@ static void *secrets(void *arg)
 			foreign += *(long *)(data + i + PAGE - 8) != 0;
 			memset(data + i, 0x5a, PAGE);
 		}
-		for (i = 0; i < size; i += 97 * PAGE)
-			peek(fd, data + i);
+		for (i = 0; i < size; i += 97 * PAGE) {
+			tried++;
+			leaked += held_peek(fd, data + i) != -EFAULT;
+		}
 		secret_free(data, size);
 	}
 	close(fd);

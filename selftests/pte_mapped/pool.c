@@ -124,16 +124,26 @@ long flush_interrupts(void)
 	return sysconf(_SC_NPROCESSORS_ONLN) > 1 ? sum : -1;
 }
 
+static uint64_t pagemap_entry(int fd, const void *page)
+{
+	uint64_t entry;
+
+	if (pread(fd, &entry, sizeof(entry),
+		  (uintptr_t)page / PAGE * sizeof(entry)) != sizeof(entry))
+		return 0;
+
+	return entry;
+}
+
 unsigned long pfn_of(const void *page)
 {
-	int fd = open("/proc/self/pagemap", O_RDONLY);
+	int fd = open("/proc/self/pagemap", O_RDONLY), tries = 500;
 	uint64_t entry = 0;
 
 	if (fd < 0)
 		return 0;
-	if (pread(fd, &entry, sizeof(entry),
-		  (uintptr_t)page / PAGE * sizeof(entry)) != sizeof(entry))
-		entry = 0;
+	while (!((entry = pagemap_entry(fd, page)) >> 63) && tries--)
+		usleep(1000);
 	close(fd);
 
 	return entry >> 63 ? entry & ((1ULL << 55) - 1) : 0;
@@ -163,7 +173,7 @@ int held_peek(int fd, const void *page)
 {
 	unsigned long pfn = pfn_of(page);
 
-	return pfn ? held_do(fd, "peek %#lx", pfn) : -EAGAIN;
+	return pfn ? held_do(fd, "peek %#lx", pfn) : -ENXIO;
 }
 
 long held_read(int fd, struct held_page **pages)

@@ -28,7 +28,11 @@ long splits(void);
  */
 long flush_interrupts(void);
 
-/* Page frame number of a page of this process, 0 if it is not present. */
+/*
+ * Page frame number of a page of this process, 0 if it is not present. Compaction
+ * and NUMA balancing unmap even secret memory, to find that it can't move; that is
+ * over in a moment.
+ */
 unsigned long pfn_of(const void *page);
 
 /*
@@ -48,8 +52,7 @@ int held_open(void);				/* or -errno */
 int held_do(int fd, const char *command, ...);	/* 0, or -errno */
 /*
  * Has the kernel read a page of this process: 0, -EFAULT if its direct map does
- * not map it, -EAGAIN if the process does not: who finds out that a page can't
- * move (compaction, NUMA balancing) may have unmapped it for that.
+ * not map it, -ENXIO if the process has none there.
  */
 int held_peek(int fd, const void *page);
 /* How many there are; what @pages points to is for the caller to free. */
