@@ -22,6 +22,7 @@ long blocks(void)
 {
 	FILE *file = fopen("/proc/pagetypeinfo", "r");
 	char line[512];
+	bool all_blocks = false;
 	int column = 0;
 	long sum = -1;
 
@@ -43,9 +44,13 @@ long blocks(void)
 			/* There is such a line for each node. */
 			if (sum < 0)
 				sum = 0;
+			all_blocks = true;
 			continue;
 		}
-		if (sum < 0 || strncmp(line, "Node", 4))
+		/* With page_owner, those with pages of others come after them. */
+		if (!strncmp(line, "Number of", 9))
+			all_blocks = false;
+		if (!all_blocks || strncmp(line, "Node", 4))
 			continue;
 		word = strstr(line, "zone");
 		/* Free pages by type stand above the blocks of each node. */
