@@ -149,6 +149,15 @@ static const char *offline_a_block(FIXTURE_DATA(hotplug) *self)
 	return self->block ? NULL : "no memory block of a 1G page can go offline";
 }
 
+/* The 2M at @phys are memory, and mapped as such. */
+static void keeps_what_is_written(struct __test_metadata *_metadata, int fd,
+				  unsigned long phys)
+{
+	ASSERT_EQ(pages_do(fd, "take %#lx %d", phys / getpagesize(), PAGES), 0);
+	ASSERT_EQ(pages_do(fd, "fill"), 0);
+	EXPECT_EQ(pages_do(fd, "check"), 0);
+}
+
 TEST_F_TIMEOUT(hotplug, 1G_is_split_while_a_part_is_offline, 120)
 {
 	long offline = restore_refusals("offline");
@@ -223,10 +232,7 @@ TEST_F_TIMEOUT(hotplug, block_of_1G_removed_and_added, 120)
 	EXPECT_TRUE(dmap_settles(&self->before, &self->after, 0, true));
 	EXPECT_TRUE(dmap_same_attrs(&self->before, &self->after));
 
-	ASSERT_EQ(pages_do(self->fd, "take %#lx %d", phys / getpagesize(),
-			   PAGES), 0);
-	ASSERT_EQ(pages_do(self->fd, "fill"), 0);
-	EXPECT_EQ(pages_do(self->fd, "check"), 0);
+	keeps_what_is_written(_metadata, self->fd, phys);
 }
 
 /* Nor is the new memory mapped as the old was. */
@@ -254,10 +260,7 @@ TEST_F_TIMEOUT(hotplug, bad_page_is_gone_with_its_block, 120)
 	EXPECT_TRUE(dmap_settles(&self->before, &self->after, 0, true));
 	EXPECT_TRUE(dmap_same_attrs(&self->before, &self->after));
 
-	ASSERT_EQ(pages_do(self->fd, "take %#lx %d", phys / getpagesize(),
-			   PAGES), 0);
-	ASSERT_EQ(pages_do(self->fd, "fill"), 0);
-	EXPECT_EQ(pages_do(self->fd, "check"), 0);
+	keeps_what_is_written(_metadata, self->fd, phys);
 }
 
 #define MAX_DIMMS 8
@@ -406,10 +409,7 @@ TEST_F_TIMEOUT(hotplug, one_of_two_dimms_in_1G_is_ejected, 180)
 	EXPECT_TRUE(dmap_level_at(stays->first * block_size + self->offset) ==
 		    DMAP_2M);
 
-	ASSERT_EQ(pages_do(self->fd, "take %#lx %d",
-			   stays->first * block_size / getpagesize(), PAGES), 0);
-	ASSERT_EQ(pages_do(self->fd, "fill"), 0);
-	EXPECT_EQ(pages_do(self->fd, "check"), 0);
+	keeps_what_is_written(_metadata, self->fd, stays->first * block_size);
 }
 
 /*
