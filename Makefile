@@ -18,7 +18,7 @@ override BUILD := $(abspath $(BUILD))
 override DOWNLOADS := $(abspath $(DOWNLOADS))
 T := $(TOP)tools
 
-export BUILD DOWNLOADS LINUX REV TARBALL MIRROR ACCEL STORM_SECONDS COMPILERS
+export BUILD DOWNLOADS LINUX REV TARBALL MIRROR ACCEL STORM_SECONDS COMPILERS JOBS
 
 # With -s only what was asked for goes to standard output.
 ifneq (,$(findstring s,$(filter-out --%,$(firstword -$(MAKEFLAGS)))))
@@ -128,19 +128,13 @@ check-baseline: guest-base
 # Machines that differ in what can be restored at all.
 TEST_SHAPES := debug_pagealloc phenom nogbpages
 
-check-shape-%: guest-series
-	@. $(T)/lib.sh; stage shape-$* $(T)/selftests $*
-
-$(VARIANTS:%=check-shape-%): check-shape-%: guest-%
-	@. $(T)/lib.sh; stage shape-$* $(T)/selftests $*
-
 # SHAPES=… for some of them: their rows become new in what is kept. The debug
-# kernel has a run of its own.
+# kernel has a run of its own. JOBS= of them at once.
 ALL_SHAPES := $(filter-out debug,$(shell sed -n 's/^\([a-z][^ ]*\) .*/\1/p' $(TOP)ci/shapes.list))
 SHAPES ?= $(ALL_SHAPES)
 .PHONY: matrix
 matrix: begin
-	@$(MAKE) -k $(SHAPES:%=check-shape-%) || true
+	@$(MAKE) series-tree && $(T)/matrix $(SHAPES) || true
 	@$(T)/tally-table $(if $(filter-out $(SHAPES),$(ALL_SHAPES)),,--whole) matrix 1 $(SHAPES:%=shape-%) || true
 	@$(T)/verdict $(SHAPES:%=shape-%)
 

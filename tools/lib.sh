@@ -136,6 +136,19 @@ lost_symbols() {	# .config
 	done
 }
 
+# A machine of ci/shapes.list: 1 is its name, 2 the programs, 3 the options of
+# run-guest, 4 the reasons. A "|" without blanks is a part of the reasons.
+shape_column() {	# shape, number
+	sed '/^#/d; s/\([^ ]\)|\([^ ]\)/\1\x01\2/g' "$TOP/ci/shapes.list" |
+		awk -F ' *[|] *' -v name="$1" -v column="$2" '
+			{ sub(/ *$/, "") } $1 == name { print $column }' | tr '\001' '|'
+}
+
+# The kernel it has: one of its own name, or that of the series.
+shape_kernel() {	# shape
+	if [ -f "$TOP/kernel-config/$1.config" ]; then echo "$1"; else echo series; fi
+}
+
 # Options of run-guest for the kernel that complains, as in ci/shapes.list: fewer
 # page tables to walk, and no splits of CPA's own test.
 DEBUG_GUEST="--append no5lvl --append cpa_test.interval=0"

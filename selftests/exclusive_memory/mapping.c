@@ -480,10 +480,27 @@ FIXTURE_VARIANT_ADD(advice, unmergeable) { MADV_UNMERGEABLE, 0, false };
 FIXTURE_VARIANT_ADD(advice, random) { MADV_RANDOM, 0, false };
 FIXTURE_VARIANT_ADD(advice, willneed) { MADV_WILLNEED, 0, false };
 
+/* What the advice is about: a kernel that does not have it knows no such advice. */
+static const char *subject_of(int advice)
+{
+	switch (advice) {
+	case MADV_HUGEPAGE:
+	case MADV_NOHUGEPAGE:
+		return "/sys/kernel/mm/transparent_hugepage";
+	case MADV_MERGEABLE:
+	case MADV_UNMERGEABLE:
+		return "/sys/kernel/mm/ksm";
+	default:
+		return "/";
+	}
+}
+
 FIXTURE_SETUP(advice)
 {
 	if (no_exclusive())
 		SKIP(return, "%s", no_exclusive());
+	if (access(subject_of(variant->advice), F_OK))
+		SKIP(return, "no %s", subject_of(variant->advice));
 	self->map = exclusive_map(SIZE);
 	ASSERT_NE(self->map, NULL);
 	self->ordinary = ordinary_map(SIZE);

@@ -4,6 +4,7 @@
  * read the pages, and what is left of them.
  */
 #define _GNU_SOURCE
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -401,6 +402,33 @@ TEST_F_TIMEOUT(secret, pool_is_given_back_unasked, 500)
 	EXPECT_TRUE(pool_empties(30));
 	EXPECT_TRUE(blocks_go(30));
 	EXPECT_TRUE(dmap_settles_unasked(&self->before, &self->after));
+}
+
+static int run_on_cpu(int nr)
+{
+	cpu_set_t one;
+
+	CPU_ZERO(&one);
+	CPU_SET(nr, &one);
+
+	return sched_setaffinity(0, sizeof(one), &one);
+}
+
+/*
+ * The CPU that added a page to the file has it in a batch, and a reference with
+ * it, for as long as nobody empties the batches.
+ */
+TEST_F_TIMEOUT(secret, page_freed_by_another_cpu_is_given_back, 120)
+{
+	if (meminfo_kb("NoDirectMap:") < 0)
+		SKIP(return, "no pool of unmapped pages");
+	if (run_on_cpu(1))
+		SKIP(return, "one CPU only");
+	ASSERT_EQ(run_on_cpu(0), 0);
+	ASSERT_TRUE(take(self, PAGE));
+	ASSERT_EQ(run_on_cpu(1), 0);
+	drop(self);
+	EXPECT_TRUE(pool_empties(30));
 }
 
 /* Long before it would go by itself, while others come and go. */
