@@ -7,6 +7,9 @@ PANIC = re.compile(r"Kernel panic - not syncing|end Kernel panic")
 SPLAT = re.compile("|".join((
     r"WARNING: CPU|WARNING: .* at \S+:\d+|WARNING: possible|WARNING: suspicious"
     r"|WARNING: inconsistent|WARNING: bad unlock|WARNING: \S+:\d+ at ",
+    # What else lockdep says.
+    r"WARNING: \S+-(un)?safe -> \S+-(un)?safe|WARNING: (held lock|lock held|[Nn]ested lock|bad contention|chain_key)"
+    r"|still has locks held|trying to register non-static key|\*\*\* DEADLOCK \*\*\*|lockdep is turned off",
     r"\bBUG: |kernel BUG at|BUG kmalloc|BUG \S+ \(",
     r"\bOops\b|general protection fault|Unable to handle kernel",
     r"KASAN: |KCSAN: |UBSAN: ",
@@ -17,6 +20,7 @@ SPLAT = re.compile("|".join((
     r"page_table_check|CPA .*(protect|conflict).*PFN",
     r"list_(add|del) corruption|refcount_t: |Found insecure W\+X",
     r"double free|unreferenced object|CPA detected W\^X",
+    r"pagealloc: (memory corruption|single bit error|corrupted page)|unchecked MSR access",
 )))
 
 # What matches and is not a splat.
