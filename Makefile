@@ -111,9 +111,22 @@ run: begin guest-base guest-series
 begin:
 	@mkdir -p $(BUILD); rm -f $(BUILD)/tally $(BUILD)/stages $(BUILD)/status $(BUILD)/junit-*.xml
 
+# What is built first has a line of its own: with -n too make runs a line that calls
+# make. It leaves a file if all was built.
+define build_first
+	@rm -f $(BUILD)/built; [ -s $(BUILD)/stages ] && grep -q ' 3$$' $(BUILD)/stages || \
+		{ $(MAKE) -k $(1) && touch $(BUILD)/built; } || true
+endef
+built := [ ! -f $(BUILD)/built ] ||
+# Before that, since it takes long: what can be known to be wrong of the arguments.
+define check_first
+	@set -f; $(2) --check $(3) || echo "$(1) 0 $$?" >> $(BUILD)/stages
+endef
+
 test: begin
 	@$(MAKE) -k check-harness check-series || true
-	@$(MAKE) -k guest-series guest-base && $(T)/test-guests $(TEST_SHAPES) || true
+	@rm -f $(BUILD)/built; $(MAKE) -k guest-series guest-base && touch $(BUILD)/built || true
+	@$(built) $(T)/test-guests $(TEST_SHAPES) || true
 	@$(T)/verdict check-harness check-series selftests baseline $(TEST_SHAPES:%=shape-%)
 
 check-harness:
@@ -134,7 +147,9 @@ ALL_SHAPES := $(filter-out debug,$(shell sed -n 's/^\([a-z][^ ]*\) .*/\1/p' $(TO
 SHAPES ?= $(ALL_SHAPES)
 .PHONY: matrix
 matrix: begin
-	@$(MAKE) series-tree && $(T)/matrix $(SHAPES) || true
+	$(call check_first,matrix,$(T)/matrix,$(SHAPES))
+	$(call build_first,series-tree)
+	@$(built) $(T)/matrix $(SHAPES) || true
 	@$(T)/tally-table $(if $(filter-out $(SHAPES),$(ALL_SHAPES)),,--whole) matrix 1 $(SHAPES:%=shape-%) || true
 	@$(T)/verdict $(SHAPES:%=shape-%)
 
@@ -142,16 +157,20 @@ baseline: begin
 	@$(MAKE) -k check-baseline || true
 	@$(T)/verdict baseline
 
-.PHONY: one
-one: begin guest-$(KERNEL)
+.PHONY: one has-test
+has-test:
 	@test -n "$(TEST)" || { echo 'say TEST=…, a name from ci/selftests.list' >&2; exit 3; }
+
+one: begin has-test guest-$(KERNEL)
 	@. $(T)/lib.sh; stage selftest $(T)/selftests $(KERNEL) $(TEST) || true
 	@$(T)/verdict selftest
 
 # What needs no guest of its own stands in one stage: the name, what is built
 # first, the tool, and how much of a test's name makes a row of its table.
 define long_run
-	@$(MAKE) -k $(2) && { . $(T)/lib.sh; stage $(1) $(3); } || true
+	$(call check_first,$(1),$(firstword $(3)),$(wordlist 2,999,$(3)))
+	$(call build_first,$(2))
+	@set -f; $(built) { . $(T)/lib.sh; stage $(1) $(3); } || true
 	@$(if $(4),$(T)/tally-table $(if $(5),,--whole) $(1) $(4) $(1) || true)
 	@$(T)/verdict $(1)
 endef
@@ -221,7 +240,8 @@ shell: guest-$(KERNEL)
 
 # TWICE=1 measures everything two times, and insists that it agrees.
 bench: begin
-	@$(MAKE) -k guest-base guest-series && { . $(T)/lib.sh; stage bench $(T)/bench $(if $(TWICE),--twice); } || true
+	$(call build_first,guest-base guest-series)
+	@$(built) { . $(T)/lib.sh; stage bench $(T)/bench $(if $(TWICE),--twice); } || true
 	@$(T)/verdict bench
 
 scale: guest-series

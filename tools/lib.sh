@@ -53,6 +53,12 @@ series_git() {
 		-c advice.detachedHead=false "$@"
 }
 
+# With --check as its first argument a tool looks at the others, and ends where it
+# would begin.
+end_of_check() {	# the first argument
+	[ "${1:-}" != --check ] || exit 0
+}
+
 need_space() {	# directory, gigabytes, for what
 	local free
 	mkdir -p "$1"
