@@ -52,7 +52,8 @@ static int find_function(const char *name, unsigned long *start,
 	rewind(file);
 	/* The next one, whatever their order is. */
 	while (*start && fgets(line, sizeof(line), file)) {
-		if (sscanf(line, "%lx", &addr) == 1 && addr > *start && addr < *end)
+		addr = strtoul(line, NULL, 16);
+		if (addr > *start && addr < *end)
 			*end = addr;
 	}
 	fclose(file);

@@ -173,7 +173,7 @@ FIXTURE_TEARDOWN(reader)
 	dmap_free(&self->after);
 }
 
-static void *look(void *arg)
+static void *look_at(void *arg)
 {
 	unsigned long pfn = (unsigned long)arg;
 	int fd = pages_open();
@@ -208,7 +208,7 @@ TEST_F_TIMEOUT(reader, finds_its_table_until_it_is_through, 300)
 		ASSERT_EQ(pages_do(self->fd, "ro 0 1"), 0);
 		if (!variant->collapse)
 			ASSERT_EQ(pages_do(self->fd, "rw 0 1"), 0);
-		ASSERT_EQ(pthread_create(&thread, NULL, look,
+		ASSERT_EQ(pthread_create(&thread, NULL, look_at,
 					 (void *)self->pfn), 0);
 		usleep(100000);
 		replace(_metadata, self, variant->collapse);

@@ -194,7 +194,7 @@ static bool is_memory(int fd)
 
 int file_on_disk(size_t size)
 {
-	const char *dirs[] = { getenv("TMPDIR"), ".", "/var/tmp" };
+	const char * const dirs[] = { getenv("TMPDIR"), ".", "/var/tmp" };
 	size_t i;
 
 	for (i = 0; i < sizeof(dirs) / sizeof(*dirs); i++) {

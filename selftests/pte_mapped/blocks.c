@@ -329,19 +329,19 @@ TEST_F_TIMEOUT(blocks, buddyinfo_and_pagetypeinfo_agree, 60)
 		while (fgets(line, sizeof(line), file)) {
 			if (strncmp(line, "Node", 4) || !strstr(line, "type"))
 				continue;
-			word = strtok_r(strstr(line, "type"), " \n", &rest);
-			strtok_r(NULL, " \n", &rest);
+			word = strtok_r(strstr(line, "type"), "\n ", &rest);
+			strtok_r(NULL, "\n ", &rest);
 			/* Order 9: 8 below it are what moves all the time. */
-			for (int order = 0; (word = strtok_r(NULL, " \n", &rest)); order++)
+			for (int order = 0; (word = strtok_r(NULL, "\n ", &rest)); order++)
 				by_type += order >= 9 ? atol(word) << order : 0;
 		}
 		fclose(file);
 		file = fopen("/proc/buddyinfo", "r");
 		ASSERT_NE(file, NULL);
 		while (fgets(line, sizeof(line), file)) {
-			word = strtok_r(strstr(line, "zone"), " \n", &rest);
-			strtok_r(NULL, " \n", &rest);
-			for (int order = 0; (word = strtok_r(NULL, " \n", &rest)); order++)
+			word = strtok_r(strstr(line, "zone"), "\n ", &rest);
+			strtok_r(NULL, "\n ", &rest);
+			for (int order = 0; (word = strtok_r(NULL, "\n ", &rest)); order++)
 				by_zone += order >= 9 ? atol(word) << order : 0;
 		}
 		fclose(file);

@@ -217,9 +217,9 @@ static void on_bus_error(int signal)
 	siglongjmp(bus_error, signal);
 }
 
-#define KPF_UPTODATE	(1UL << 3)
-#define KPF_HWPOISON	(1UL << 19)
-#define KPF_OFFLINE	(1UL << 23)
+#define KPF_UPTODATE	0x000008UL
+#define KPF_HWPOISON	0x080000UL
+#define KPF_OFFLINE	0x800000UL
 
 /*
  * Out of the kernel's hands, and not as a page that a driver can move: who is
@@ -265,7 +265,7 @@ TEST_F_TIMEOUT(memory, bad_page_of_a_secret_is_not_used_again, 120)
 {
 	const size_t size = 4 * MB;
 	unsigned long bad, i;
-	volatile char *secret;
+	char *secret;
 	long corrupted;
 	char text[32];
 
@@ -274,7 +274,7 @@ TEST_F_TIMEOUT(memory, bad_page_of_a_secret_is_not_used_again, 120)
 		SKIP(return, "no handling of bad memory: needs CONFIG_MEMORY_FAILURE");
 	secret = secret_alloc(size);
 	ASSERT_NE(secret, NULL);
-	bad = pfn_of((char *)secret + 5 * PAGE);
+	bad = pfn_of(secret + 5 * PAGE);
 	ASSERT_TRUE(bad > 0);
 	/* The owner may not do that itself: nobody pins such pages. */
 	snprintf(text, sizeof(text), "%#lx", bad);
@@ -295,7 +295,7 @@ TEST_F_TIMEOUT(memory, bad_page_of_a_secret_is_not_used_again, 120)
 			EXPECT_EQ(*(size_t *)(secret + i * PAGE), ~(i * PAGE));
 	}
 
-	secret_free((char *)secret, size);
+	secret_free(secret, size);
 	ASSERT_EQ(restore_run(), 0);
 	EXPECT_EQ(blocks(), 1);
 	EXPECT_EQ(meminfo_kb("NoDirectMap:"), 0);

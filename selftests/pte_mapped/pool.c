@@ -32,9 +32,9 @@ long blocks(void)
 		char *word, *rest = NULL;
 		int i = 0;
 
-		if (!strncmp(line, "Number of blocks type", 21)) {
-			for (word = strtok_r(line + 21, " \n", &rest); word;
-			     word = strtok_r(NULL, " \n", &rest)) {
+		if (!strncmp(line, "Number of block", 15)) {
+			for (word = strtok_r(strstr(line, "type") + 4, "\n ", &rest); word;
+			     word = strtok_r(NULL, "\n ", &rest)) {
 				i++;
 				if (!strcmp(word, "PteMapped"))
 					column = i;
@@ -57,9 +57,9 @@ long blocks(void)
 		if (!word || strstr(word, "type"))
 			continue;
 		/* Behind "zone NAME". */
-		strtok_r(word, " \n", &rest);
-		strtok_r(NULL, " \n", &rest);
-		for (i = 1; (word = strtok_r(NULL, " \n", &rest)); i++) {
+		strtok_r(word, "\n ", &rest);
+		strtok_r(NULL, "\n ", &rest);
+		for (i = 1; (word = strtok_r(NULL, "\n ", &rest)); i++) {
 			if (i == column)
 				sum += atol(word);
 		}
@@ -191,7 +191,8 @@ long held_read(int fd, struct held_page **pages)
 	*pages = NULL;
 	/* Another open would hold pages of its own. */
 	fd = dup(fd);
-	if (fd < 0 || lseek(fd, 0, SEEK_SET) || !(file = fdopen(fd, "r"))) {
+	file = fd < 0 || lseek(fd, 0, SEEK_SET) ? NULL : fdopen(fd, "r");
+	if (!file) {
 		close(fd);
 		return -1;
 	}
@@ -233,7 +234,7 @@ int read_kcore(unsigned long pfn, void *page)
 		if (read_at(fd, head.e_phoff + i * sizeof(part), &part,
 			    sizeof(part)))
 			break;
-		if (part.p_type != PT_LOAD || part.p_paddr == (Elf64_Addr)-1 ||
+		if (part.p_type != PT_LOAD || part.p_paddr == ~(Elf64_Addr)0 ||
 		    phys < part.p_paddr || phys - part.p_paddr >= part.p_filesz)
 			continue;
 		err = read_at(fd, part.p_offset + phys - part.p_paddr, page, PAGE);
