@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -247,9 +248,13 @@ TEST_F_TIMEOUT(gate, kfence_pool, 120)
 {
 	unsigned long kb = self->before.kb[DMAP_4K];
 	long marked = restore_refusals("kernel_4k");
+	char interval[16];
 
-	if (write_file(KFENCE_INTERVAL, "100"))
-		SKIP(return, "no KFENCE, or it was on at boot");
+	if (read_file(KFENCE_INTERVAL, interval, sizeof(interval)))
+		SKIP(return, "no KFENCE");
+	if (atol(interval))
+		SKIP(return, "KFENCE is on since boot");
+	ASSERT_EQ(write_file(KFENCE_INTERVAL, "100"), 0);
 	ASSERT_EQ(restore_run(), 0);
 	ASSERT_EQ(dmap_read(&self->after), 0);
 	EXPECT_GT(self->after.kb[DMAP_4K], kb);
