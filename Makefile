@@ -30,7 +30,7 @@ help:
 	@echo 'make run        fetch, build and boot base and series; show the direct map healed'
 	@echo 'make test       everything that is tested; the last line counts'
 	@echo 'make baseline   the selftests on the unpatched base, where they must fail'
-	@echo 'make matrix     the selftests on each machine of ci/shapes.list (SHAPES=…)'
+	@echo 'make matrix     the selftests on each machine of ci/shapes.list (SHAPES=…, JOBS=2)'
 	@echo 'make debug      the selftests on a kernel with KASAN, lockdep, … (PROGRAMS=…)'
 	@echo 'make faults     break the series on purpose: each time a test must notice'
 	@echo 'make each-patch compilers, sparse and warnings after every patch (FULL=1: boots too)'
