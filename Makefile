@@ -20,6 +20,9 @@ T := $(TOP)tools
 
 export BUILD DOWNLOADS LINUX REV TARBALL MIRROR ACCEL STORM_SECONDS COMPILERS JOBS
 
+# For tools that are to look at their arguments only, see check_first.
+unexport CHECK_ONLY
+
 # With -s only what was asked for goes to standard output.
 ifneq (,$(findstring s,$(filter-out --%,$(firstword -$(MAKEFLAGS)))))
 QUIET := 1>&2
@@ -120,7 +123,7 @@ endef
 built := [ ! -f $(BUILD)/built ] ||
 # Before that, since it takes long: what can be known to be wrong of the arguments.
 define check_first
-	@set -f; $(2) --check $(3) || echo "$(1) 0 $$?" >> $(BUILD)/stages
+	@set -f; CHECK_ONLY=1 $(2) $(3) || echo "$(1) 0 $$?" >> $(BUILD)/stages
 endef
 
 test: begin

@@ -53,10 +53,14 @@ series_git() {
 		-c advice.detachedHead=false "$@"
 }
 
-# With --check as its first argument a tool looks at the others, and ends where it
-# would begin.
-end_of_check() {	# the first argument
-	[ "${1:-}" != --check ] || exit 0
+# With CHECK_ONLY=1 a tool looks at its arguments, and ends where it would begin.
+end_of_check() {
+	[ -z "${CHECK_ONLY:-}" ] || exit 0
+}
+
+# In gigabytes.
+memory_available() {
+	awk '/MemAvailable/ { print int($2 / 1048576) }' /proc/meminfo
 }
 
 need_space() {	# directory, gigabytes, for what

@@ -17,6 +17,8 @@
 /* A pipe keeps two pages that were read for itself. */
 #define READ_SIZE	(4 * PAGE)
 
+#define HEAD		"Number of blocks type"
+
 /* The sum of a column of the second table of /proc/pagetypeinfo. */
 long blocks(void)
 {
@@ -32,8 +34,8 @@ long blocks(void)
 		char *word, *rest = NULL;
 		int i = 0;
 
-		if (!strncmp(line, "Number of block", 15)) {
-			for (word = strtok_r(strstr(line, "type") + 4, "\n ", &rest); word;
+		if (!strncmp(line, HEAD, strlen(HEAD))) {
+			for (word = strtok_r(line + strlen(HEAD), "\n ", &rest); word;
 			     word = strtok_r(NULL, "\n ", &rest)) {
 				i++;
 				if (!strcmp(word, "PteMapped"))
