@@ -11,9 +11,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <sys/mount.h>
 #include <sys/resource.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -394,41 +392,6 @@ int become_user(uid_t uid, size_t limit)
 	return 0;
 }
 
-const char *group_make(struct group *group)
-{
-	char path[96];
-
-	mkdir("/tmp", 01777);
-	strcpy(group->mount, "/tmp/exclusive.XXXXXX");
-	if (!mkdtemp(group->mount))
-		return "no folder below /tmp";
-	if (mount("exclusive", group->mount, "cgroup2", 0, NULL)) {
-		rmdir(group->mount);
-		*group->mount = '\0';
-		return "no cgroups: needs CONFIG_CGROUPS";
-	}
-	snprintf(path, sizeof(path), "%s/cgroup.subtree_control", group->mount);
-	write_file(path, "+memory");
-	snprintf(group->path, sizeof(group->path), "%s/exclusive", group->mount);
-	mkdir(group->path, 0755);
-	snprintf(path, sizeof(path), "%s/memory.max", group->path);
-	if (access(path, W_OK)) {
-		group_remove(group);
-		return "no memory cgroups: needs CONFIG_MEMCG";
-	}
-
-	return NULL;
-}
-
-int group_write(struct group *group, const char *file, const char *text)
-{
-	char path[128];
-
-	snprintf(path, sizeof(path), "%s/%s", group->path, file);
-
-	return write_file(path, text);
-}
-
 int group_set(struct group *group, const char *file, size_t value)
 {
 	char text[32];
@@ -461,34 +424,6 @@ long group_event(struct group *group, const char *name)
 	}
 
 	return at ? atol(at + len) : -1;
-}
-
-int group_enter(struct group *group)
-{
-	return group_write(group, "cgroup.procs", "0");
-}
-
-void group_leave(struct group *group)
-{
-	char path[96];
-
-	snprintf(path, sizeof(path), "%s/cgroup.procs", group->mount);
-	write_file(path, "0");
-}
-
-void group_remove(struct group *group)
-{
-	int tries = 50;
-
-	if (!*group->mount)
-		return;
-	group_leave(group);
-	/* Who exited may be in it for a moment longer. */
-	while (rmdir(group->path) && errno == EBUSY && tries--)
-		usleep(100000);
-	umount2(group->mount, MNT_DETACH);
-	rmdir(group->mount);
-	*group->mount = '\0';
 }
 
 static int loop_device(int backing)

@@ -94,22 +94,11 @@ int in_child(int (*run)(void *), void *arg);
  */
 int become_user(uid_t uid, size_t limit);
 
-/* A memory cgroup of the test's own. */
-struct group {
-	char mount[32];
-	char path[64];
-};
-
-/* Why there is none, or NULL. */
-const char *group_make(struct group *group);
-int group_write(struct group *group, const char *file, const char *text);
+/* Of a memory cgroup. */
 int group_set(struct group *group, const char *file, size_t value);
 long group_value(struct group *group, const char *file);
 /* A line of memory.events. */
 long group_event(struct group *group, const char *name);
-int group_enter(struct group *group);
-void group_leave(struct group *group);
-void group_remove(struct group *group);
 
 /*
  * A block device that is there until it is closed, for I/O without a copy; or

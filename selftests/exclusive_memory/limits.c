@@ -544,7 +544,7 @@ FIXTURE_SETUP(group)
 
 	if (no_exclusive())
 		SKIP(return, "%s", no_exclusive());
-	missing = group_make(&self->group);
+	missing = group_make(&self->group, "memory.max");
 	if (missing)
 		SKIP(return, "%s", missing);
 	self->before = exclusive_pages();

@@ -321,7 +321,7 @@ TEST_F_TIMEOUT(stays, pressure_swaps_none_out, 120)
 
 	if (!have_swap())
 		SKIP(return, "no swap");
-	missing = group_make(&self->group);
+	missing = group_make(&self->group, "memory.max");
 	if (missing)
 		SKIP(return, "%s", missing);
 	ASSERT_EQ(group_enter(&self->group), 0);

@@ -8,8 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mount.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "kselftest_harness.h"
@@ -511,23 +509,15 @@ TEST_F_TIMEOUT(blocks, node_that_is_asked_for, 120)
 /* This process in a cpuset: the memory of node 1. */
 FIXTURE(cpuset)
 {
-	char mount[32];
-	char group[48];
+	struct group group;
 	int others;
 	int fd;
 };
 
-static int group_write(const char *group, const char *file, const char *text)
-{
-	char path[96];
-
-	snprintf(path, sizeof(path), "%s/%s", group, file);
-
-	return write_file(path, text);
-}
-
 FIXTURE_SETUP(cpuset)
 {
+	const char *missing;
+
 	if (one_node())
 		SKIP(return, "one node");
 	self->fd = held_open();
@@ -535,31 +525,20 @@ FIXTURE_SETUP(cpuset)
 	if (self->others < 0)
 		SKIP(return, HELD_FILE " needs CONFIG_PTE_MAPPED_TEST");
 
-	mkdir("/tmp", 01777);
-	strcpy(self->mount, "/tmp/cpuset.XXXXXX");
-	ASSERT_NE(mkdtemp(self->mount), NULL);
-	snprintf(self->group, sizeof(self->group), "%s/node-1", self->mount);
-	if (mount("cpuset", self->mount, "cgroup2", 0, NULL))
-		SKIP(return, "no cgroups: needs CONFIG_CGROUPS");
-	if (group_write(self->mount, "cgroup.subtree_control", "+cpuset"))
-		SKIP(return, "no cpusets: needs CONFIG_CPUSETS");
+	missing = group_make(&self->group, "cpuset.mems");
+	if (missing)
+		SKIP(return, "%s", missing);
 
 	ASSERT_EQ(restore_run(), 0);
 	ASSERT_TRUE(blocks_go(30));
 	ASSERT_EQ(held_do(self->others, "alloc sleep 0 1 0"), 0);
-	ASSERT_EQ(mkdir(self->group, 0755), 0);
-	ASSERT_EQ(group_write(self->group, "cpuset.mems", "1"), 0);
-	ASSERT_EQ(group_write(self->group, "cgroup.procs", "0"), 0);
+	ASSERT_EQ(group_write(&self->group, "cpuset.mems", "1"), 0);
+	ASSERT_EQ(group_enter(&self->group), 0);
 }
 
 FIXTURE_TEARDOWN(cpuset)
 {
-	if (*self->mount) {
-		group_write(self->mount, "cgroup.procs", "0");
-		rmdir(self->group);
-		umount2(self->mount, MNT_DETACH);
-		rmdir(self->mount);
-	}
+	group_remove(&self->group);
 	if (self->fd > 0)
 		close(self->fd);
 	if (self->others > 0)

@@ -8,7 +8,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "pool.h"
@@ -294,4 +296,70 @@ void pipes_close(struct pipes *pipes)
 	free(pipes->fds);
 	pipes->fds = NULL;
 	pipes->nr = 0;
+}
+
+const char *group_make(struct group *group, const char *file)
+{
+	static char missing[64];
+	char path[128];
+
+	mkdir("/tmp", 01777);
+	strcpy(group->mount, "/tmp/cgroups.XXXXXX");
+	if (!mkdtemp(group->mount))
+		return "no folder below /tmp";
+	if (mount("cgroups", group->mount, "cgroup2", 0, NULL)) {
+		rmdir(group->mount);
+		*group->mount = '\0';
+		return "no cgroups: needs CONFIG_CGROUPS";
+	}
+	snprintf(path, sizeof(path), "%s/cgroup.subtree_control", group->mount);
+	snprintf(missing, sizeof(missing), "+%.*s", (int)strcspn(file, "."), file);
+	write_file(path, missing);
+	snprintf(group->path, sizeof(group->path), "%s/test", group->mount);
+	mkdir(group->path, 0755);
+	snprintf(path, sizeof(path), "%s/%s", group->path, file);
+	if (access(path, W_OK)) {
+		group_remove(group);
+		snprintf(missing, sizeof(missing), "cgroups have no %s here", file);
+		return missing;
+	}
+
+	return NULL;
+}
+
+int group_write(struct group *group, const char *file, const char *text)
+{
+	char path[128];
+
+	snprintf(path, sizeof(path), "%s/%s", group->path, file);
+
+	return write_file(path, text);
+}
+
+int group_enter(struct group *group)
+{
+	return group_write(group, "cgroup.procs", "0");
+}
+
+void group_leave(struct group *group)
+{
+	char path[96];
+
+	snprintf(path, sizeof(path), "%s/cgroup.procs", group->mount);
+	write_file(path, "0");
+}
+
+void group_remove(struct group *group)
+{
+	int tries = 50;
+
+	if (!*group->mount)
+		return;
+	group_leave(group);
+	/* Who exited may be in it for a moment longer. */
+	while (rmdir(group->path) && errno == EBUSY && tries--)
+		usleep(100000);
+	umount2(group->mount, MNT_DETACH);
+	rmdir(group->mount);
+	*group->mount = '\0';
 }

@@ -77,4 +77,17 @@ struct pipes {
 int pipes_fill(struct pipes *pipes, size_t size, int nth);
 void pipes_close(struct pipes *pipes);
 
+/* A cgroup of the test's own. */
+struct group {
+	char mount[32];
+	char path[64];
+};
+
+/* One that has @file, as memory.max. Why there is none, or NULL. */
+const char *group_make(struct group *group, const char *file);
+int group_write(struct group *group, const char *file, const char *text);
+int group_enter(struct group *group);
+void group_leave(struct group *group);
+void group_remove(struct group *group);
+
 #endif
