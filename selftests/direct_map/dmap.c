@@ -15,7 +15,6 @@
 
 #include "dmap.h"
 
-#define PTDUMP "/sys/kernel/debug/page_tables/kernel"
 
 /* As ptdump names the levels of a leaf. */
 static const char * const level_names[DMAP_LEVELS] = { "pte", "pmd", "pud" };

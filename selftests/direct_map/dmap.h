@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#define PTDUMP		"/sys/kernel/debug/page_tables/kernel"
 #define RESTORE_DIR	"/sys/kernel/mm/direct_map_restore/"
 
 enum dmap_level { DMAP_4K, DMAP_2M, DMAP_1G, DMAP_LEVELS };

@@ -72,6 +72,81 @@ FIXTURE_TEARDOWN(direct_map)
 		close(self->fd);
 }
 
+#define KPF_RESERVED	(1UL << 32)
+
+/* What to subtract of an address in the kernel's image for its physical one. */
+static unsigned long image_offset(void)
+{
+	unsigned long text = 0, code = 0, value;
+	char line[512], name[256];
+	FILE *file;
+
+	file = fopen("/proc/kallsyms", "r");
+	while (file && fgets(line, sizeof(line), file)) {
+		if (sscanf(line, "%lx %*c %255s", &value, name) == 2 &&
+		    !strcmp(name, "_text"))
+			text = value;
+	}
+	if (file)
+		fclose(file);
+	file = fopen("/proc/iomem", "r");
+	while (file && fgets(line, sizeof(line), file)) {
+		if (strstr(line, ": Kernel code"))
+			code = strtoul(line, NULL, 16);
+	}
+	if (file)
+		fclose(file);
+
+	return text && code ? text - code : 0;
+}
+
+/* Pages from @start to @end that are not the kernel's for good. */
+static long not_reserved(int flags_fd, unsigned long start, unsigned long end)
+{
+	unsigned long pfn;
+	uint64_t flags;
+	long nr = 0;
+
+	for (pfn = start / PAGE; pfn < end / PAGE; pfn++)
+		nr += pread(flags_fd, &flags, sizeof(flags),
+			    pfn * sizeof(flags)) != sizeof(flags) ||
+		      !(flags & KPF_RESERVED);
+
+	return nr;
+}
+
+/*
+ * The kernel maps its image once more, beside the direct map. What of it was
+ * freed, or lies behind it, is memory that others get.
+ */
+TEST(image_mapping_has_nothing_but_the_image)
+{
+	unsigned long start, end, offset = image_offset();
+	int flags_fd = open("/proc/kpageflags", O_RDONLY);
+	char line[256], attr[8];
+	bool inside = false;
+	long others = 0, mapped = 0;
+	FILE *file = fopen(PTDUMP, "r");
+
+	if (!file || flags_fd < 0 || !offset)
+		SKIP(return, "needs " PTDUMP " and /proc/kpageflags");
+	while (fgets(line, sizeof(line), file)) {
+		if (!strncmp(line, "---[", 4))
+			inside = strstr(line, "High Kernel Mapping");
+		if (!inside ||
+		    sscanf(line, "0x%lx-0x%lx %*s %7s", &start, &end, attr) != 3 ||
+		    (strcmp(attr, "ro") && strcmp(attr, "RW")))
+			continue;
+		mapped += (end - start) / PAGE;
+		others += not_reserved(flags_fd, start - offset, end - offset);
+	}
+	fclose(file);
+	close(flags_fd);
+	TH_LOG("%ld pages mapped, %ld of others", mapped, others);
+	EXPECT_GT(mapped, 0);
+	EXPECT_EQ(others, 0);
+}
+
 TEST_F_TIMEOUT(direct_map, kcore_shows_zeros, 120)
 {
 	unsigned long pfn, page[PAGE / sizeof(long)];

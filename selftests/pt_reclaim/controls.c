@@ -4,6 +4,7 @@
  */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/userfaultfd.h>
 #include <stdio.h>
 #include <string.h>
@@ -82,6 +83,37 @@ TEST_F(controls, a_zap_of_whole_tables_counts)
 	madvise(self->map, SIZE, MADV_DONTNEED);
 	EXPECT_GE(vm_event("pt_reclaim_zapped") - zapped, TABLES);
 	EXPECT_TRUE(vmpte_settles(self->before + 4, 0));
+}
+
+/* What direct I/O invalidates is soon mapped again. */
+TEST_F(controls, invalidated_mappings_keep_their_tables)
+{
+	int file = file_on_disk(TABLE), direct;
+	char path[32], *map;
+	long tables, zapped;
+
+	if (file < 0)
+		SKIP(return, "no directory on a disk, see TMPDIR");
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", file);
+	direct = open(path, O_RDWR | O_DIRECT);
+	if (direct < 0)
+		SKIP(return, "no direct I/O where TMPDIR is");
+	ASSERT_EQ(pwrite(file, self->map, TABLE, 0), (ssize_t)TABLE);
+	ASSERT_EQ(fsync(file), 0);
+	map = map_aligned(TABLE, PROT_READ | PROT_WRITE, MAP_SHARED, file);
+	ASSERT_NE(map, NULL);
+	tables = vmpte_kb();
+	touch(map, TABLE, PAGE);
+	ASSERT_GT(vmpte_kb(), tables);
+
+	zapped = vm_event("pt_reclaim_zapped");
+	ASSERT_EQ(pwrite(direct, self->map, TABLE, 0), (ssize_t)TABLE);
+	EXPECT_EQ(vm_event("pt_reclaim_zapped"), zapped);
+	EXPECT_GT(vmpte_kb(), tables);
+	ASSERT_EQ(reclaim_run(), 0);
+	EXPECT_TRUE(vmpte_settles(tables, 0));
+	close(direct);
+	close(file);
 }
 
 TEST_F(controls, disabled_frees_nothing)
