@@ -15,7 +15,6 @@
 
 #include "dmap.h"
 
-
 /* As ptdump names the levels of a leaf. */
 static const char * const level_names[DMAP_LEVELS] = { "pte", "pmd", "pud" };
 

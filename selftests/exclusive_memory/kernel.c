@@ -72,7 +72,7 @@ FIXTURE_TEARDOWN(direct_map)
 		close(self->fd);
 }
 
-#define KPF_RESERVED	(1UL << 32)
+#define KPF_RESERVED	0x100000000UL
 
 /* What to subtract of an address in the kernel's image for its physical one. */
 static unsigned long image_offset(void)
