@@ -112,11 +112,6 @@ TEST_F(controls, nothing_to_do_scans_nothing)
 	EXPECT_EQ(vm_event("direct_map_restore_scanned"), scanned);
 }
 
-/*
- * One flush before the large page is installed, one after: stale entries of
- * the caller's last change, and then references to the freed table, have to be
- * gone. A pass that restored 2M and 1G pages in one batch each needs four.
- */
 /* Flushes of a pass over one 2M, and the 1G around it. */
 static long flushes_of_a_pass(int fd)
 {
@@ -131,7 +126,12 @@ static long flushes_of_a_pass(int fd)
 	return vm_event("nr_tlb_remote_flush") - flushes;
 }
 
-/* Others may flush meanwhile, but not each time. */
+/*
+ * One flush before the large page is installed, one after: stale entries of
+ * the caller's last change, and then references to the freed table, have to be
+ * gone. A pass that restored 2M and 1G pages in one batch each needs four.
+ * Others may flush meanwhile, but not each time.
+ */
 TEST_F(controls, each_batch_flushes_twice)
 {
 	long restored_1g = vm_event("direct_map_restore_1g");

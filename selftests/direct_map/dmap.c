@@ -412,6 +412,15 @@ int write_file(const char *path, const char *text)
 	return err;
 }
 
+int block_set(unsigned long nr, const char *state)
+{
+	char path[96];
+
+	snprintf(path, sizeof(path), "/sys/devices/system/memory/memory%lu/state", nr);
+
+	return write_file(path, state);
+}
+
 int read_file(const char *path, char *text, size_t size)
 {
 	int fd = open(path, O_RDONLY);
@@ -505,7 +514,9 @@ static int direct_map_offset(int fd, unsigned long *offset)
 	return pages_do(fd, "free");
 }
 
-int pages_take(int fd, const struct dmap *map, enum dmap_level level, int nr)
+/* Take @nr pages, aligned, that @map maps by @level. */
+static int pages_take(int fd, const struct dmap *map, enum dmap_level level,
+		      int nr)
 {
 	unsigned long size = (unsigned long)nr * getpagesize();
 	unsigned long offset;

@@ -60,6 +60,7 @@ long meminfo_kb(const char *name);
 
 /* 0, or -errno. */
 int write_file(const char *path, const char *text);
+int block_set(unsigned long nr, const char *state);	/* of a block of memory */
 int read_file(const char *path, char *text, size_t size);
 int read_all(const char *path, char *text, size_t size);
 
@@ -81,10 +82,10 @@ int pages_do(int fd, const char *command, ...);	/* 0, or -errno */
 unsigned long pages_addr(int fd);		/* 0 if there are none */
 unsigned long pages_phys(int fd);
 
-/* Take @nr pages, aligned, that @map maps by @level. */
-int pages_take(int fd, const struct dmap *map, enum dmap_level level, int nr);
-
-/* The same, of a 1G page if there is one to be had, else of 2M pages. */
+/*
+ * Take @nr pages, aligned, of what @map maps by a 1G page if there is one to be
+ * had, else by 2M pages.
+ */
 int pages_take_large(int fd, const struct dmap *map, int nr);
 
 /*

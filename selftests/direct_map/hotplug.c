@@ -36,15 +36,6 @@ static const char *block_state(unsigned long nr)
 	return state;
 }
 
-static int block_set(unsigned long nr, const char *state)
-{
-	char path[96];
-
-	snprintf(path, sizeof(path), BLOCKS "memory%lu/state", nr);
-
-	return write_file(path, state);
-}
-
 static bool block_is(unsigned long nr, const char *state)
 {
 	return !strcmp(block_state(nr), state);

@@ -145,19 +145,6 @@ void fill_pattern(void *start, size_t size)
 		words[i] = PATTERN;
 }
 
-bool is_zero(const void *start, size_t size)
-{
-	const unsigned long *words = start;
-	size_t i;
-
-	for (i = 0; i < size / sizeof(*words); i++) {
-		if (words[i])
-			return false;
-	}
-
-	return true;
-}
-
 static __thread sigjmp_buf fault;
 static __thread int expected;
 

@@ -39,7 +39,6 @@ bool holds(const void *start, size_t size, unsigned long seed);
 long count_filled(const void *data, size_t size, unsigned long seed);
 /* All words the same. */
 void fill_pattern(void *start, size_t size);
-bool is_zero(const void *start, size_t size);
 
 /* Accesses that the compiler can't do without. */
 static inline long get_long(const void *at)

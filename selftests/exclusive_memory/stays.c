@@ -609,15 +609,6 @@ FIXTURE(offline)
 	unsigned long pfns[PAGES];
 };
 
-static int block_set(unsigned long nr, const char *state)
-{
-	char path[96];
-
-	snprintf(path, sizeof(path), "/sys/devices/system/memory/memory%lu/state", nr);
-
-	return write_file(path, state);
-}
-
 FIXTURE_SETUP(offline)
 {
 	char text[32];

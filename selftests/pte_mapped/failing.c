@@ -126,15 +126,6 @@ FIXTURE_SETUP(memory)
 	ASSERT_TRUE(blocks_go(30));
 }
 
-static int block_set(unsigned long nr, const char *state)
-{
-	char path[96];
-
-	snprintf(path, sizeof(path), "/sys/devices/system/memory/memory%lu/state", nr);
-
-	return write_file(path, state);
-}
-
 FIXTURE_TEARDOWN(memory)
 {
 	if (self->offline)

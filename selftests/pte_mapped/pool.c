@@ -363,3 +363,16 @@ void group_remove(struct group *group)
 	rmdir(group->mount);
 	*group->mount = '\0';
 }
+
+bool is_zero(const void *start, size_t size)
+{
+	const unsigned long *words = start;
+	size_t i;
+
+	for (i = 0; i < size / sizeof(*words); i++) {
+		if (words[i])
+			return false;
+	}
+
+	return true;
+}

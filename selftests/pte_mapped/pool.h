@@ -90,4 +90,6 @@ int group_enter(struct group *group);
 void group_leave(struct group *group);
 void group_remove(struct group *group);
 
+bool is_zero(const void *start, size_t size);
+
 #endif

@@ -211,18 +211,6 @@ TEST_F_TIMEOUT(secret, direct_map_does_not_change_when_touched_again, 120)
 	EXPECT_EQ(vm_event("unmapped_flushes"), nr);
 }
 
-static bool is_zero(const unsigned long *data, size_t size)
-{
-	size_t i;
-
-	for (i = 0; i < size / sizeof(*data); i++) {
-		if (data[i])
-			return false;
-	}
-
-	return true;
-}
-
 TEST_F_TIMEOUT(secret, next_owner_finds_zeros, 120)
 {
 	int i;
