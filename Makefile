@@ -164,8 +164,10 @@ baseline: begin
 has-test:
 	@test -n "$(TEST)" || { echo 'say TEST=…, a name from ci/selftests.list' >&2; exit 3; }
 
-one: begin has-test guest-$(KERNEL)
-	@. $(T)/lib.sh; stage selftest $(T)/selftests $(KERNEL) $(TEST) || true
+one: begin has-test
+	$(call check_first,selftest,$(T)/selftests,$(KERNEL) $(TEST))
+	$(call build_first,guest-$(KERNEL))
+	@$(built) { . $(T)/lib.sh; stage selftest $(T)/selftests $(KERNEL) $(TEST); } || true
 	@$(T)/verdict selftest
 
 # What needs no guest of its own stands in one stage: the name, what is built
@@ -204,9 +206,10 @@ SUITE ?= trixie
 host: begin
 	$(call long_run,host,doctor,$(T)/other-host $(SUITE) $(GOALS),3)
 
-# All of it: a day on 2 cores. Each leaves its table in ci/results/.
+# All of it: a day on 2 cores, and half of one more for a boot after each patch.
+# Each leaves its table in ci/results/.
 test-all:
-	@bad=; for goal in test debug matrix faults each-patch regress stress bases host; do \
+	@bad=; for goal in test debug matrix faults "each-patch FULL=1" regress stress bases host; do \
 		$(MAKE) $$goal || bad="$$bad $$goal"; \
 	done; [ -z "$$bad" ] || { echo "failed:$$bad"; exit 1; }
 
