@@ -23,11 +23,18 @@ FIXTURE(failing)
 FIXTURE_VARIANT(failing)
 {
 	const char *what;
+	const char *function;	/* NULL: all that this process asks for */
 	bool refused;		/* changes are refused for it */
 };
 
 FIXTURE_VARIANT_ADD(failing, slab) { .what = FAIL_SLAB };
 FIXTURE_VARIANT_ADD(failing, pages) { .what = FAIL_PAGES, .refused = true };
+FIXTURE_VARIANT_ADD(failing, pages_of_splits)
+{
+	.what = FAIL_PAGES,
+	.function = "change_page_attr_set_clr",
+	.refused = true,
+};
 
 FIXTURE_SETUP(failing)
 {
@@ -67,7 +74,7 @@ TEST_F_TIMEOUT(failing, later_all_is_made_up_for, 200)
 	int refused = 0, done = 0, i;
 	long failed;
 
-	ASSERT_EQ(fail_start(variant->what, NULL, 30), 0);
+	ASSERT_EQ(fail_start(variant->what, variant->function, 30), 0);
 	for (i = 0; i < ROUNDS; i++) {
 		int n = i % NR_CALLS, err;
 

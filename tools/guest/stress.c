@@ -223,7 +223,7 @@ int main(int argc, char **argv)
 	       free_before, available(), meminfo_kb("NoDirectMap:"),
 	       meminfo_kb("Exclusive:"));
 	result(available() > free_before - TOLERANCE_KB &&
-	       meminfo_kb("NoDirectMap:") <= 0 && meminfo_kb("Exclusive:") <= 0,
+	       meminfo_kb("NoDirectMap:") == 0 && meminfo_kb("Exclusive:") == 0,
 	       "memory_is_back");
 	result(no_leak(), "nothing_leaks");
 
