@@ -160,8 +160,8 @@ shape_kernel() {	# shape
 }
 
 # Options of run-guest for the kernel that complains, as in ci/shapes.list: fewer
-# page tables to walk, no splits of CPA's own test, and KFENCE at work.
-DEBUG_GUEST="--append no5lvl --append cpa_test.interval=0 --append kfence.sample_interval=100"
+# page tables to walk, and no splits of CPA's own test.
+DEBUG_GUEST="--append no5lvl --append cpa_test.interval=0"
 
 # Options of QEMU that show a guest this machine's files, read-only, and with it
 # what is to be /mnt; see guest/in-host.

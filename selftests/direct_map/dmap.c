@@ -179,6 +179,17 @@ static size_t skip_owned(const struct dmap *map, size_t i)
 	return i;
 }
 
+unsigned long dmap_mapped_kb(const struct dmap *map)
+{
+	unsigned long kb = 0;
+	size_t i;
+
+	for (i = skip_owned(map, 0); i < map->nr; i = skip_owned(map, i + 1))
+		kb += (map->ranges[i].end - map->ranges[i].start) / 1024;
+
+	return kb;
+}
+
 static bool equal(const struct dmap *a, const struct dmap *b)
 {
 	size_t i = skip_owned(a, 0), j = skip_owned(b, 0);

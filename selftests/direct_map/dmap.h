@@ -35,6 +35,8 @@ int dmap_read(struct dmap *map);
 int dmap_read_settled(struct dmap *map);
 int dmap_meminfo(struct dmap *map);	/* @kb only */
 void dmap_free(struct dmap *map);
+/* All that is mapped, but for what is marked to stay mapped by 4K. */
+unsigned long dmap_mapped_kb(const struct dmap *map);
 bool dmap_no_smaller(const struct dmap *before, const struct dmap *after);
 bool dmap_same_attrs(const struct dmap *before, const struct dmap *after);
 
