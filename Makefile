@@ -132,7 +132,7 @@ test: begin
 	@$(built) $(T)/test-guests $(TEST_SHAPES) || true
 	@$(T)/verdict check-harness check-series selftests baseline $(TEST_SHAPES:%=shape-%)
 
-check-harness:
+check-harness: doctor
 	@. $(T)/lib.sh; stage check-harness $(TOP)ci/tests/run
 
 check-series: series-tree
