@@ -202,6 +202,7 @@ TEST_F_TIMEOUT(memfd_secret, comes_back_unasked, 500)
 TEST_F_TIMEOUT(memfd_secret, pages_in_use_stay_out, 120)
 {
 	unsigned long kb = self->size / 1024;
+
 	if (!self->before.nr)
 		SKIP(return, "needs CONFIG_PTDUMP_DEBUGFS and debugfs mounted");
 	if (restore_available())
