@@ -41,7 +41,7 @@ FIXTURE_VARIANT_ADD(failing, pages_of_requests) { FAIL_PAGES, NULL, 30 };
 FIXTURE_VARIANT_ADD(failing, all_slab_of_refills) { FAIL_SLAB, "pte_mapped_refill", 100 };
 FIXTURE_VARIANT_ADD(failing, all_pages_of_refills) { FAIL_PAGES, "pte_mapped_refill", 100 };
 FIXTURE_VARIANT_ADD(failing, all_slab_of_the_allocator) { FAIL_SLAB, "alloc_pte_mapped", 100 };
-FIXTURE_VARIANT_ADD(failing, pages_of_splits) { FAIL_PAGES, "change_page_attr_set_clr", 50 };
+FIXTURE_VARIANT_ADD(failing, pages_of_splits) { FAIL_PAGES, "change_page_attr_set_clr", 80 };
 FIXTURE_VARIANT_ADD(failing, slab_of_the_pool) { FAIL_SLAB, "unmapped_page_alloc", 50 };
 
 FIXTURE_SETUP(failing)
