@@ -21,7 +21,7 @@
 #define KEPT	(8 * TABLE)
 #define ROUNDS	40
 /* It counts down. */
-#define TIMES	1000000
+#define TIMES	"1000000"
 
 FIXTURE(failing)
 {
@@ -69,7 +69,7 @@ static int fail_start(const char *what)
 	err = err ?: set(what, "ignore-gfp-wait", "N");
 	err = err ?: set(what, "verbose", "0");
 	err = err ?: set(what, "interval", "1");
-	err = err ?: set(what, "times", "1000000");
+	err = err ?: set(what, "times", TIMES);
 	set(what, "min-order", "0");	/* slabs have none */
 	err = err ?: write_file("/proc/self/make-it-fail", "1");
 
@@ -86,7 +86,7 @@ static long fail_stop(const char *what)
 	if (read_file(path, text, sizeof(text)))
 		return -1;
 
-	return TIMES - atol(text);
+	return atol(TIMES) - atol(text);
 }
 
 static void fill(char *start)
